@@ -1,0 +1,270 @@
+"""Run one operation on one volume: frames, planes, spacing, grid and history, in this one place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .catalogue import Operation, operation
+from .errors import InputError
+from .geometry import Grid
+from .progress import track
+from .volume import Label, Volume, map_frames
+
+
+def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = None, **parameters: Any) -> Volume:
+    """Run an operation of the catalogue.
+
+    Parameters
+    ----------
+    name : str
+        Name of the operation: ``"median"``. ``lightbox apply --help`` lists them.
+    volume : Volume
+        What it works on: 2D, 3D or 4D, on any grid. It is not changed.
+    *others : Volume
+        Further volumes, for the arguments that take one (a mask, a volume to resample onto), in their order; they may
+        also be given by name.
+    plane : {"axial", "coronal", "sagittal", "z", "y", "x"} or int, optional
+        Run slice by slice in this plane of the body (or stored axis). By default the whole 3D frame is one array,
+        except for operations that take planes only: those use ``"axial"``.
+    **parameters
+        Parameters of the operation. Seeds are world points (z, y, x) in LPS mm, or (frame, z, y, x).
+
+    Returns
+    -------
+    Volume
+        The result on its grid, with the step added to its history.
+
+    Raises
+    ------
+    InputError
+        If a name, a parameter or a volume does not fit.
+
+    Examples
+    --------
+    >>> volume = Volume.from_array(np.eye(8, dtype=np.int16)[None], spacing=(1, 1, 1))
+    >>> int(apply("median", volume, size=3).data.max())
+    1
+    """
+    row = operation(name)
+    if not isinstance(volume, Volume):
+        raise InputError(f"{name} needs a Volume, not {type(volume).__name__}: wrap arrays with Volume.from_array")
+    values = row.complete(_with_others(row, others, parameters))
+    plane = _choose_plane(row, volume, plane)
+    arrays, recorded, inputs = _layer_arguments(row, volume, values)
+    result = _on_volumes(row, volume, values) if row.on_volumes else _on_arrays(row, volume, values, arrays, plane)
+    if row.result == "labels":
+        result = result.replace(labels=_name_classes(row, result.data))
+    step = {
+        "operation": name,
+        "parameters": recorded,
+        "plane": plane,
+        "inputs": [volume.name, *inputs],
+        "grid": volume.grid.as_dict(),
+        "version": _version(),
+    }
+    return result.replace(name=result_name(row, volume, values), history=(*volume.history, step))
+
+
+def result_name(row: Operation, volume: Volume, values: Mapping[str, Any]) -> str:
+    """Name a result after its input, the operation and the first number that was chosen."""
+    shown = [v for v in (values[p.name] for p in row.parameters if p.role == "value") if _is_short(v)]
+    suffix = f" {shown[0]}" if shown else ""
+    return f"{volume.name} · {row.title.lower()}{suffix}"
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool) and 0 < len(str(value)) <= 12
+
+
+def _version() -> str:
+    from . import __version__
+
+    return __version__
+
+
+def _with_others(row: Operation, others: tuple, parameters: dict) -> dict:
+    """Give the volumes that came without a name the names of the arguments that take one."""
+    free = [p.name for p in row.parameters if p.role in ("image", "labels", "volume") and p.name not in parameters]
+    if len(others) > len(free):
+        raise InputError(f"{row.name} takes {len(free)} further volumes, not {len(others)}")
+    return {**parameters, **dict(zip(free, others, strict=False))}
+
+
+def _choose_plane(row: Operation, volume: Volume, plane: str | int | None) -> str | int | None:
+    if plane is None:
+        return "axial" if row.planes and not volume.is_2d else None
+    if row.on_volumes:
+        raise InputError(f"{row.name} moves whole volumes: leave plane={plane!r} out")
+    volume.grid.plane_axis(plane)  # an unknown name is refused before any work
+    return plane
+
+
+def _layer_arguments(row: Operation, volume: Volume, values: dict) -> tuple[dict, dict, list[str]]:
+    """Check and convert the arguments that are volumes or points.
+
+    Returns
+    -------
+    arrays : dict
+        Name to a function of the frame index that gives the array for it.
+    recorded : dict
+        All parameters as plain values, for the history.
+    inputs : list of str
+        Names of the other volumes.
+    """
+    arrays: dict = {}
+    recorded = {k: plain(v) for k, v in values.items()}
+    inputs = []
+    for p in row.parameters:
+        value = values[p.name]
+        if value is None or not p.is_layer:
+            continue
+        if p.role == "seeds":
+            points = _points(value, p.name, volume)
+            recorded[p.name] = points.tolist()
+            arrays[p.name] = _seed_finder(points, volume.grid, p.name)
+            continue
+        if not isinstance(value, Volume):
+            raise InputError(f"{p.name} must be a Volume, not {type(value).__name__}")
+        inputs.append(value.name)
+        recorded[p.name] = {"volume": value.name, "grid": value.grid.as_dict()}
+        if p.role != "volume":
+            volume.grid.require_same_space(value.grid, f"{volume.name!r} and its {p.name} {value.name!r}")
+            arrays[p.name] = _frame_finder(value, volume, p.name)
+    return arrays, recorded, inputs
+
+
+def _frame_finder(other: Volume, volume: Volume, name: str):
+    if other.frame_count not in (1, volume.frame_count):
+        raise InputError(
+            f"{name} has {other.frame_count} frames, the volume {volume.frame_count}: give one, or as many"
+        )
+    return lambda index: np.asarray(other.frame(index if other.frame_count > 1 else 0).data).reshape(
+        other.grid.spatial_shape
+    )
+
+
+def _points(value: Any, name: str, volume: Volume) -> np.ndarray:
+    try:
+        points = np.atleast_2d(np.asarray(value, dtype=float))
+    except (TypeError, ValueError):
+        raise InputError(f"{name} {value!r} are not points: give (z, y, x) in LPS mm, one row a point") from None
+    if points.size == 0:
+        raise InputError(f"{name} is empty: give at least one point")
+    if points.ndim != 2 or points.shape[1] not in (3, 4) or not np.isfinite(points).all():
+        raise InputError(f"{name} must be rows of (z, y, x) in LPS mm, or (frame, z, y, x): got {value!r}")
+    if points.shape[1] == 4:
+        bad = [f for f in points[:, 0] if f != int(f) or not 0 <= f < volume.frame_count]
+        if bad:
+            raise InputError(f"{name} name frame {bad[0]:g}: the volume has frames 0 to {volume.frame_count - 1}")
+    return points
+
+
+def _seed_finder(points: np.ndarray, grid: Grid, name: str):
+    """Return a function of the frame index that gives that frame's seeds as voxel indices."""
+    index = np.rint(grid.to_index(points[:, -3:])).astype(int)
+    outside = ((index < 0) | (index >= grid.spatial_shape)).any(axis=1)
+    if outside.any():
+        z, y, x = points[outside.argmax(), -3:]
+        raise InputError(
+            f"{name} at x {x:.1f}, y {y:.1f}, z {z:.1f} mm (LPS) lies outside the volume: place it inside the image"
+        )
+
+    def find(frame: int) -> np.ndarray:
+        return index if points.shape[1] == 3 else index[points[:, 0].astype(int) == frame]
+
+    return find
+
+
+def _on_volumes(row: Operation, volume: Volume, values: dict) -> Volume:
+    return map_frames(lambda frame: row.function(frame, **values), volume)
+
+
+def _on_arrays(row: Operation, volume: Volume, values: dict, arrays: dict, plane) -> Volume:
+    axis = None if plane is None else volume.grid.plane_axis(plane)
+    counter = iter(range(volume.frame_count))
+
+    def one_frame(frame: Volume) -> Volume:
+        index = next(counter)
+        layers = {name: find(index) for name, find in arrays.items()}
+        if any(p.role == "seeds" and p.name in layers and len(layers[p.name]) == 0 for p in row.parameters):
+            # Seeds name other frames: nothing grows in this one.
+            data = np.zeros(frame.grid.spatial_shape, np.uint8)
+        else:
+            data = _run(row, np.asarray(frame.data), {**values, **layers}, frame.grid.spacing, axis)
+        return _wrap(row, frame, data)
+
+    return map_frames(one_frame, volume)
+
+
+def _run(row: Operation, data: np.ndarray, values: dict, spacing: tuple, axis: int | None) -> np.ndarray:
+    """Run the function on one frame: as it is, slice by slice, or as a plane where the frame is one slice."""
+    roles = {p.name: p.role for p in row.parameters}
+    if axis is None:
+        if 1 not in data.shape or max(data.shape) == 1:
+            return row.function(data, **values, **({"spacing": spacing} if row.wants_spacing else {}))
+        axis = data.shape.index(1)
+    injected = {"spacing": tuple(np.delete(spacing, axis))} if row.wants_spacing else {}
+    out = None
+    for i in track(range(data.shape[axis]), "slices"):
+        cut = {k: _cut(v, roles[k], axis, i) for k, v in values.items()}
+        if any(roles[k] == "seeds" and cut[k] is not None and len(cut[k]) == 0 for k in cut):
+            continue  # no seed in this slice: nothing grows in it
+        plane = row.function(np.take(data, i, axis), **cut, **injected)
+        if out is None:
+            out = np.zeros(data.shape, plane.dtype)
+        out[(slice(None),) * axis + (i,)] = plane
+    return out
+
+
+def _cut(value: Any, role: str, axis: int, index: int) -> Any:
+    """Return what one slice sees of an argument."""
+    if value is None or role in ("value", "volume"):
+        return value
+    if role == "seeds":
+        return np.delete(value[value[:, axis] == index], axis, axis=1)
+    return np.take(value, index, axis)
+
+
+def _wrap(row: Operation, source: Volume, data: np.ndarray) -> Volume:
+    """Make a volume of one frame's result, with the meaning that the row gives it."""
+    data = np.asarray(data)
+    if data.shape != source.grid.spatial_shape:
+        raise InputError(f"{row.name} returned shape {data.shape} for a volume of shape {source.grid.spatial_shape}")
+    if row.result == "labels":
+        return source.replace(data=data, kind="labels", meta=_without_values(source.meta))
+    if row.result == "spectrum":
+        # Positions are frequencies: steps from the zero frequency, which lies at index n // 2 of each axis.
+        grid = Grid.from_spacing((1, 1, 1), data.shape, origin=[-(n // 2) for n in data.shape])
+        meta = {"spacing_known": False, "orientation_known": False, "unit": "log magnitude"}
+        return Volume(data, grid, "image", source.name, meta=meta)
+    kind = "probability" if row.result == "probability" else source.kind
+    return source.replace(data=data, kind=kind)
+
+
+def _name_classes(row: Operation, data: np.ndarray) -> dict[int, Label]:
+    """Name the values that occur, in all frames."""
+    values = [int(v) for v in np.unique(data) if v]
+    if values == [1]:
+        return {1: Label(row.title)}
+    return {v: Label(f"{row.title} {v}") for v in values}
+
+
+def _without_values(meta: Mapping[str, Any]) -> dict:
+    """Drop what speaks of grey values: it does not hold for labels."""
+    return {k: v for k, v in meta.items() if k not in ("unit", "windows")}
+
+
+def plain(value: Any) -> Any:
+    """Turn arrays and numpy numbers into what JSON can hold."""
+    if isinstance(value, Volume):
+        return {"volume": value.name, "grid": value.grid.as_dict()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    return value

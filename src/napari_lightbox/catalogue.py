@@ -1,0 +1,225 @@
+"""The one table of operations.
+
+From a row come the dock, the menu entry, ``lightbox apply``, the recipe step and the contract tests. The signature and
+the docstring of the function declare its parameters; the row says the rest.
+"""
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from .errors import InputError
+from .ops import filters, frequency, segmentation, spatial
+from .types import Role
+from .volume import Volume
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument of an operation, read off its signature.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    annotation : object
+        Its bare type, without `Annotated`; ``float | None`` stays as it is.
+    default : object
+        Default value; `inspect.Parameter.empty` where the argument must be given.
+    hints : mapping
+        ``min``, ``max``, ``step``, ``unit`` and the like, from the annotation.
+    role : str
+        ``"value"``, ``"image"``, ``"labels"``, ``"seeds"``, ``"volume"`` or ``"spacing"`` (filled in by `apply`).
+    help : str
+        The argument's paragraph of the docstring.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    hints: Mapping[str, Any]
+    role: str
+    help: str
+
+    @property
+    def required(self) -> bool:
+        """Whether the argument has no default."""
+        return self.default is inspect.Parameter.empty
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether another volume (or points) stands for this argument, rather than a value."""
+        return self.role in ("image", "labels", "seeds", "volume")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row of the table.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an array (or a `Volume`, for operations on the geometry) first and returns the like.
+    title : str
+        Name in menus and docks.
+    menu : str
+        ``"filter"``, ``"transform"``, ``"segment"``, ``"measure"`` or ``"visualize"``.
+    halo : callable, optional
+        From the parameters, how many voxels around a tile decide its result; None: the whole array does.
+    planes : bool
+        Whether the function takes 2D planes only.
+    result : {"image", "labels", "probability", "spectrum"}
+        What comes out. A spectrum is a picture that lies on no patient grid.
+    tolerance : float
+        Relative difference that a replay on another machine may show; 0 for selections and whole numbers.
+    """
+
+    function: Callable
+    title: str
+    menu: str
+    halo: Callable[[Mapping[str, Any]], int] | None = None
+    planes: bool = False
+    result: str = "image"
+    tolerance: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Name of the operation: that of its function."""
+        return self.function.__name__
+
+    @property
+    def summary(self) -> str:
+        """First line of the docstring."""
+        return inspect.getdoc(self.function).splitlines()[0]
+
+    @property
+    def on_volumes(self) -> bool:
+        """Whether the function takes and returns volumes, and so may change the grid."""
+        return self._inputs[0].role == "volume"
+
+    @property
+    def input(self) -> Parameter:
+        """The first argument: what the operation works on."""
+        return self._inputs[0]
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """All arguments after the first, without those that `apply` fills in."""
+        return tuple(p for p in self._inputs[1:] if p.role != "spacing")
+
+    @property
+    def wants_spacing(self) -> bool:
+        """Whether `apply` hands the voxel spacing to the function."""
+        return any(p.role == "spacing" for p in self._inputs)
+
+    @cached_property
+    def _inputs(self) -> tuple[Parameter, ...]:
+        hints = get_type_hints(self.function, include_extras=True)
+        texts = _parameter_texts(inspect.getdoc(self.function) or "")
+        found = []
+        for name, argument in inspect.signature(self.function).parameters.items():
+            bare, extras, role = _unwrap(hints.get(name, Any))
+            required = argument.default is inspect.Parameter.empty
+            if name == "spacing" and required and role == "value":
+                role = "spacing"
+            found.append(Parameter(name, bare, argument.default, extras, role, texts.get(name, "")))
+        return tuple(found)
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `given` with all defaults filled in.
+
+        Raises
+        ------
+        InputError
+            If a name is unknown or an argument without default is missing.
+        """
+        known = {p.name: p for p in self.parameters}
+        for name in given:
+            if name not in known:
+                names = ", ".join(known) or "none"
+                raise InputError(f"{self.name} has no parameter {name!r}: it takes {names}")
+        missing = [p.name for p in known.values() if p.required and given.get(p.name) is None]
+        if missing:
+            raise InputError(f"{self.name} needs {' and '.join(missing)}: {known[missing[0]].help or 'give a value'}")
+        return {name: given.get(name, p.default) for name, p in known.items()}
+
+
+def _unwrap(annotation: Any) -> tuple[Any, dict, str]:
+    """Split an annotation into its bare type, its hints and its role."""
+    hints: dict = {}
+    role = "value"
+    if get_origin(annotation) in (Union, types.UnionType):
+        # An optional layer or bounded number carries its hints inside the union.
+        parts = [_unwrap(a) for a in get_args(annotation)]
+        for _, inner, inner_role in parts:
+            hints.update(inner)
+            role = inner_role if inner_role != "value" else role
+        bare = Union[tuple(p[0] for p in parts)]  # noqa: UP007 - made at run time
+        return bare, hints, role
+    if get_origin(annotation) is Annotated:
+        annotation, *extras = get_args(annotation)
+        for extra in extras:
+            if isinstance(extra, Role):
+                role = extra.kind
+            elif isinstance(extra, Mapping):
+                hints.update(extra)
+        bare, inner, inner_role = _unwrap(annotation)
+        return bare, {**inner, **hints}, role if role != "value" else inner_role
+    if annotation is Volume:
+        role = "volume"
+    return annotation, hints, role
+
+
+def _parameter_texts(docstring: str) -> dict[str, str]:
+    """Read the paragraphs of a numpydoc Parameters section."""
+    match = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}|\Z)", docstring, re.S | re.M)
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    for line in match.group(1).splitlines() if match else ():
+        if line and not line[0].isspace():
+            names = [n.strip() for n in line.split(":")[0].split(",")]
+            texts.update(dict.fromkeys(names, ""))
+        else:
+            for name in names:
+                texts[name] = f"{texts[name]} {line.strip()}".strip()
+    return texts
+
+
+def choices(parameter: Parameter) -> tuple | None:
+    """Return the values of a `Literal` parameter, or None."""
+    for part in (parameter.annotation, *get_args(parameter.annotation)):
+        if get_origin(part) is Literal:
+            return get_args(part)
+    return None
+
+
+def half(size: int | tuple[int, ...]) -> int:
+    """Return the reach of a window of `size` voxels."""
+    return max(size) // 2 if isinstance(size, tuple | list) else size // 2
+
+
+_ROWS = (
+    Operation(filters.median, "Median", "filter", halo=lambda p: half(p["size"])),
+    Operation(filters.adaptive_median, "Adaptive median", "filter", halo=lambda p: half(p["max_size"])),
+    Operation(frequency.spectrum, "Spectrum", "visualize", planes=True, result="spectrum", tolerance=1e-5),
+    Operation(frequency.notch, "Notch filter", "filter", planes=True, tolerance=1e-5),
+    Operation(spatial.affine, "Affine transform", "transform", tolerance=1e-5),
+    Operation(spatial.resample, "Resample", "transform", tolerance=1e-5),
+    Operation(spatial.reorient, "Reorient", "transform"),
+    Operation(segmentation.otsu, "Otsu thresholds", "segment", result="labels"),
+    Operation(segmentation.region_grow, "Region growing", "segment", result="labels"),
+)
+
+OPERATIONS: Mapping[str, Operation] = types.MappingProxyType({row.name: row for row in _ROWS})
+
+
+def operation(name: str) -> Operation:
+    """Return the row of that name, or say which names there are."""
+    try:
+        return OPERATIONS[name]
+    except KeyError:
+        raise InputError(f"operation {name!r} is unknown: use one of {', '.join(OPERATIONS)}") from None

@@ -1,0 +1,173 @@
+"""The steps that made a volume, saved as JSON and run again without a viewer.
+
+A recipe is a list of steps. Each names an operation of the catalogue (or ``predict``), all of its parameters, and the
+further volumes it used, by name.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .apply import apply, plain
+from .catalogue import operation
+from .errors import FileError, InputError
+from .progress import track
+from .volume import Volume
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a recipe.
+
+    Parameters
+    ----------
+    operation : str
+        Name in the catalogue, or ``"predict"``.
+    parameters : mapping
+        All parameters, as plain values. A further volume is written as ``{"volume": name, "grid": ...}``.
+    plane : str or int, optional
+        Plane the operation ran in, slice by slice.
+    record : mapping
+        What else was written down: names of the inputs, grid, version.
+    """
+
+    operation: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    plane: str | int | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Step":
+        """Make a step from a dict of a volume's history or of a file."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("operation"), str):
+            raise InputError(f"step {values!r} names no operation")
+        if not isinstance(values.get("parameters", {}), Mapping):
+            raise InputError(f"parameters of step {values['operation']!r} must be names with values")
+        known = {k: values[k] for k in ("operation", "parameters", "plane") if k in values}
+        return cls(**known, record={k: v for k, v in values.items() if k not in known})
+
+    def as_dict(self) -> dict:
+        """Return plain values, as they stand in a history."""
+        known = {"operation": self.operation, "parameters": self.parameters, "plane": self.plane}
+        return plain({**known, **self.record})
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """Names of the further volumes the step needs, in the order of its arguments."""
+        return tuple(v["volume"] for v in self.parameters.values() if isinstance(v, Mapping) and "volume" in v)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Steps to run one after the other, each on the result of the one before.
+
+    Parameters
+    ----------
+    steps : tuple of Step
+        The steps, first one first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> volume = Volume.from_array(np.eye(8, dtype=np.int16)[None])
+    >>> result = apply("median", volume, size=3)
+    >>> again = Recipe.of(result).run(volume)
+    >>> bool((again.data == result.data).all())
+    True
+    """
+
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def of(cls, volume: Volume) -> "Recipe":
+        """Return the recipe that made `volume`: its history."""
+        return cls(tuple(Step.from_dict(s) for s in volume.history))
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the recipe as JSON, in one go: a file that was there stays whole if it fails."""
+        path = Path(path)
+        text = json.dumps({"lightbox_recipe": _FORMAT, "steps": [s.as_dict() for s in self.steps]}, indent=2)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            part.write_text(text + "\n", encoding="utf-8")
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise FileError(f"recipe {path} cannot be written: {error.strerror or error}") from error
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Recipe":
+        """Read a recipe.
+
+        Raises
+        ------
+        FileError
+            If the file is missing or is not a recipe.
+        """
+        path = Path(path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise FileError(f"recipe {path} cannot be read: {error.strerror or error}") from error
+        except ValueError as error:
+            raise FileError(f"recipe {path} is not JSON: {error}") from error
+        if not isinstance(content, dict) or not isinstance(content.get("steps"), list):
+            raise FileError(f"{path} is not a recipe: it has no list of steps")
+        if content.get("lightbox_recipe") != _FORMAT:
+            raise FileError(
+                f"recipe {path} has format {content.get('lightbox_recipe')!r}: this version reads {_FORMAT}"
+            )
+        return cls(tuple(Step.from_dict(s) for s in content["steps"]))
+
+    def run(self, volume: Volume, *others: Volume, inputs: Mapping[str, Volume] | None = None) -> Volume:
+        """Run all steps on `volume`.
+
+        Parameters
+        ----------
+        volume : Volume
+            What the first step works on.
+        *others : Volume
+            The further volumes the steps ask for, in the order in which they are first asked for.
+        inputs : mapping of str to Volume, optional
+            The same by the name that the recipe uses.
+
+        Returns
+        -------
+        Volume
+            Result of the last step.
+
+        Raises
+        ------
+        InputError
+            If a step is unknown or a volume it needs is not given.
+        """
+        found = self._find_inputs(others, dict(inputs or {}))
+        for step in track(self.steps, "steps"):
+            volume = _run_step(step, volume, found)
+        return volume
+
+    def _find_inputs(self, others: tuple[Volume, ...], inputs: dict[str, Volume]) -> dict[str, Volume]:
+        wanted = list(dict.fromkeys(name for step in self.steps for name in step.volumes if name not in inputs))
+        if len(others) != len(wanted):
+            names = ", ".join(repr(n) for n in wanted) or "none"
+            raise InputError(f"the recipe needs {len(wanted)} further volumes ({names}), {len(others)} are given")
+        return {**inputs, **dict(zip(wanted, others, strict=True))}
+
+
+def _run_step(step: Step, volume: Volume, inputs: Mapping[str, Volume]) -> Volume:
+    values = {
+        name: inputs[value["volume"]] if isinstance(value, Mapping) and "volume" in value else value
+        for name, value in step.parameters.items()
+    }
+    if step.operation == "predict":
+        from .models.predict import replay
+
+        return replay(step.as_dict(), volume, values)
+    operation(step.operation)
+    return apply(step.operation, volume, plane=step.plane, **values)
