@@ -1,0 +1,103 @@
+"""Filters in tiles: blocks with their surroundings, worked on side by side, with progress and cancel between them."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import numpy as np
+
+from ..progress import track
+
+Block = tuple[slice, ...]
+
+
+def workers() -> int:
+    """Return how many threads may work at once."""
+    try:
+        return min(16, len(os.sched_getaffinity(0)))
+    except AttributeError:
+        return min(16, os.cpu_count() or 1)
+
+
+def border_index(start: int, stop: int, size: int, mode: str) -> np.ndarray:
+    """Say which voxel of an axis of `size` voxels stands at each position from `start` to `stop`.
+
+    Parameters
+    ----------
+    start, stop : int
+        Positions, which may lie outside the axis by any distance.
+    size : int
+        Length of the axis.
+    mode : str
+        As in scipy.ndimage: ``"reflect"`` (d c b a | a b c d), ``"mirror"`` (d c b | a b c d), ``"nearest"``,
+        ``"wrap"``, ``"constant"``.
+
+    Returns
+    -------
+    ndarray of int
+        Indices; -1 for the outside in mode ``"constant"``.
+    """
+    index = np.arange(start, stop)
+    if mode == "nearest" or (size == 1 and mode != "constant"):
+        return np.clip(index, 0, size - 1)
+    if mode == "wrap":
+        return index % size
+    if mode == "reflect":
+        index %= 2 * size
+        return np.minimum(index, 2 * size - 1 - index)
+    if mode == "mirror":
+        index %= 2 * size - 2
+        return np.minimum(index, 2 * size - 2 - index)
+    index[(index < 0) | (index >= size)] = -1
+    return index
+
+
+def with_halo(image: np.ndarray, block: Block, halo: Sequence[int], mode: str) -> np.ndarray:
+    """Copy a block of `image` with `halo` more voxels on both sides of every axis; ``"constant"`` borders are 0."""
+    index = [border_index(s.start - h, s.stop + h, n, mode) for s, h, n in zip(block, halo, image.shape, strict=True)]
+    result = image[np.ix_(*index)]
+    if mode == "constant":
+        for axis, places in enumerate(index):
+            if (places < 0).any():
+                np.moveaxis(result, axis, 0)[places < 0] = 0
+    return result
+
+
+def blocks(shape: Sequence[int], voxels: int) -> list[Block]:
+    """Cut `shape` into blocks of at most `voxels` voxels, as near to cubes as they get."""
+    size = list(shape)
+    while np.prod(size, dtype=float) > max(1, voxels):
+        longest = int(np.argmax(size))
+        size[longest] = -(-size[longest] // 2)
+    steps = [range(0, n, s) for n, s in zip(shape, size, strict=True)]
+    found: list[Block] = [()]
+    for starts, s, n in zip(steps, size, shape, strict=True):
+        found = [(*block, slice(i, min(i + s, n))) for block in found for i in starts]
+    return found
+
+
+def slabs(shape: Sequence[int], voxels: int) -> list[slice]:
+    """Cut the first axis into slabs of about `voxels` voxels each."""
+    step = max(1, int(voxels // max(1, np.prod(shape[1:], dtype=float))))
+    return [slice(i, min(i + step, shape[0])) for i in range(0, shape[0], step)]
+
+
+def run(work: Callable[[Block], None], parts: Sequence, description: str) -> None:
+    """Call `work` on every part, in several threads where there are several parts.
+
+    The parts may be worked on in any order. When one fails or the listener cancels, those that have not begun are
+    dropped, and the error is raised when those that run have ended.
+    """
+    count = min(workers(), len(parts))
+    if count <= 1:
+        for part in track(parts, description):
+            work(part)
+        return
+    with ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(work, part) for part in parts]
+        try:
+            for future in track(as_completed(futures), description, len(parts)):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise

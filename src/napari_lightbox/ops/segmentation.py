@@ -1,0 +1,230 @@
+"""Parting an image into regions by its grey values."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+
+from ..errors import InputError
+from ..progress import track
+from ..types import ImageArray, LabelArray, Seeds
+from . import _check, _grow, _otsu, _tiles
+
+_SLAB = 1 << 21
+# Neighbours in the plane and in the volume -> axes along which a neighbour may differ.
+_RANKS = {2: {4: 1, 8: 2}, 3: {6: 1, 18: 2, 26: 3}}
+
+
+def otsu_thresholds(image: ImageArray, classes: Annotated[int, {"min": 2, "max": 8}] = 2) -> np.ndarray:
+    """Return the thresholds that part an image into classes of the largest variance between them.
+
+    The best of all partitions is found, not an approximation, whatever the number of classes.
+
+    Parameters
+    ----------
+    image : ndarray
+        Real numbers of any shape. Whole numbers, also those in a float array whose values span less than 4 million,
+        are told apart one by one; fractions are counted in 4096 bins of equal width from the smallest to the
+        largest value. NaN and infinite values are left out.
+    classes : int
+        Number of classes, from 2 to 255.
+
+    Returns
+    -------
+    ndarray
+        ``classes - 1`` increasing thresholds: integers for an image of integers, else float64. Class k holds the
+        values above threshold k - 1 and up to and including threshold k. Each is a grey value that occurs or the upper
+        edge of a bin; of several best sets, the lowest.
+
+    Raises
+    ------
+    InputError
+        If the image is empty, complex or not numeric, or has fewer different values than classes.
+
+    References
+    ----------
+    N. Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 9(1), 1979.
+    P.-S. Liao, T.-S. Chen and P.-C. Chung, A fast algorithm for multilevel thresholding, J. Inf. Sci. Eng. 17, 2001.
+
+    Examples
+    --------
+    >>> otsu_thresholds(np.array([1, 2, 2, 9, 10, 10, 30, 31]), 3).tolist()
+    [2, 10]
+    """
+    image = _check.image(image)
+    classes = _check.whole(classes, "classes", 2)
+    if classes > 255:
+        raise InputError(f"classes must be at most 255, not {classes}")
+    found = _otsu.histogram(image)
+    if len(found.count) < classes:
+        if len(found.count) == 1:
+            raise InputError(f"image is constant ({found.upper[0]:g}): there is nothing to part into classes")
+        raise InputError(f"image has only {len(found.count)} different values: it cannot make {classes} classes")
+    thresholds = found.upper[_otsu.best_cuts(found, classes)]
+    return thresholds.astype(np.float64) if image.dtype.kind == "f" else thresholds
+
+
+def otsu(image: ImageArray, classes: Annotated[int, {"min": 2, "max": 8}] = 2) -> LabelArray:
+    """Part an image into classes by Otsu's thresholds.
+
+    Parameters
+    ----------
+    image : ndarray
+        Real numbers of any shape.
+    classes : int
+        Number of classes, from 2 to 255; 2 parts background and foreground by one threshold.
+
+    Returns
+    -------
+    ndarray of uint8
+        0 for the darkest class to ``classes - 1`` for the brightest, as `otsu_thresholds` says. NaN and minus infinity
+        are 0, plus infinity is the brightest class.
+
+    Raises
+    ------
+    InputError
+        If the image is empty, complex or not numeric, or has fewer different values than classes.
+
+    References
+    ----------
+    N. Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 9(1), 1979.
+
+    Examples
+    --------
+    >>> otsu(np.array([1, 2, 2, 9, 10, 10])).tolist()
+    [0, 0, 0, 1, 1, 1]
+    """
+    image = _check.image(image)
+    thresholds = otsu_thresholds(image, classes).tolist()
+    result = np.zeros(image.shape, np.uint8)
+    for slab in track(_tiles.slabs(image.shape, _SLAB), "slabs"):
+        # Thresholds are float64: a float32 image must not drag them to its own precision.
+        part = image[slab].astype(np.float64) if image.dtype.kind == "f" else image[slab]
+        for threshold in thresholds:
+            result[slab] += part > threshold
+    return result
+
+
+def region_grow(
+    image: ImageArray,
+    seeds: Seeds,
+    *,
+    criterion: Literal["seed", "mean"] = "seed",
+    threshold: Annotated[float | None, {"min": 0.0, "max": 1e6}] = None,
+    connectivity: Literal[4, 8, 6, 18, 26] | None = None,
+    mask: LabelArray | None = None,
+) -> LabelArray:
+    """Grow one region from one or many seeds over neighbours of like grey value.
+
+    Parameters
+    ----------
+    image : ndarray
+        (y, x) or (z, y, x), real numbers.
+    seeds : (n, ndim) array_like
+        Voxel indices in array order, rounded to the nearest voxel; all of them start the same region and belong to it
+        whatever their value.
+    criterion : {"seed", "mean"}
+        ``"seed"``: a voxel x joins where |I(x) - m| < `threshold`, with m the mean of the seeds' values.
+        ``"mean"``: where |I(x) - mean(R)| < `threshold`, with the mean of the region R updated whenever a voxel
+        joins. This depends on the order: voxels wait in a queue, the seeds in the order given; the first is taken
+        and its neighbours are tried in array order (z slowest, x fastest, from low to high), each that fits joins at
+        once and waits at the end of the queue. A voxel that did not fit is tried again from its other neighbours.
+    threshold : float, optional
+        Largest difference, exclusive, in the units of the image. Where not given, a tenth of the range from the 1st to
+        the 99th percentile of the finite values (of at most a million of them, evenly spread).
+    connectivity : {4, 8, 6, 18, 26}, optional
+        Neighbours of a voxel: 4 or 8 in 2D, 6, 18 or 26 in 3D; 4 and 6 where not given.
+    mask : ndarray, optional
+        Of the shape of `image`; the region stays where it is not 0.
+
+    Returns
+    -------
+    ndarray of uint8
+        1 in the region, 0 elsewhere. NaN and infinite voxels never join.
+
+    Raises
+    ------
+    InputError
+        If a seed lies outside the image or the mask, or on a NaN or infinite voxel; if the threshold is not above
+        zero, or the connectivity does not fit the number of axes.
+
+    References
+    ----------
+    R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 10.4, Region growing;
+    R. Adams and L. Bischof, Seeded region growing, IEEE Trans. PAMI 16(6), 1994 (distance to the region's mean).
+
+    Examples
+    --------
+    >>> region_grow(np.array([[1, 2, 9, 2], [1, 2, 9, 2]]), [[0, 0]], threshold=3).tolist()
+    [[1, 1, 0, 0], [1, 1, 0, 0]]
+    """
+    image = _check.image(image, dims=(2, 3))
+    criterion = _check.choice(criterion, ("seed", "mean"), "criterion")
+    rank = _rank(connectivity, image.ndim)
+    places = _seed_places(seeds, image)
+    if threshold is None:
+        threshold = _default_threshold(image)
+    threshold = _check.number(threshold, "threshold", above=0)
+    if mask is not None:
+        mask = _check.labels(mask, "mask")
+        _check.same_shape(image, mask, ("image", "mask"))
+        for place in places:
+            if not mask[tuple(place)]:
+                raise InputError(f"seed {tuple(place.tolist())} lies outside the mask: move it inside")
+    if criterion == "seed":
+        centre = float(np.mean([float(image[tuple(p)]) for p in places]))
+        allowed = _near(image, centre, threshold, mask)
+        allowed[tuple(places.T)] = True
+        region = _grow.connected(allowed, places, rank)
+    else:
+        allowed = np.ones(image.shape, bool) if mask is None else mask != 0
+        region = _grow.by_mean(image, allowed, places, threshold, rank)
+    return region.view(np.uint8)
+
+
+def _rank(connectivity: int | None, ndim: int) -> int:
+    ranks = _RANKS[ndim]
+    if connectivity is None:
+        return 1
+    if connectivity not in ranks:
+        wanted = ", ".join(str(n) for n in ranks)
+        raise InputError(f"connectivity {connectivity!r} does not fit an image with {ndim} axes: use {wanted}")
+    return ranks[connectivity]
+
+
+def _seed_places(seeds, image: np.ndarray) -> np.ndarray:
+    """Return the seeds as distinct voxel indices in the order given."""
+    places = np.floor(_check.points(seeds, image.ndim, "seeds") + 0.5)
+    outside = ((places < 0) | (places >= image.shape)).any(axis=1)
+    if outside.any():
+        seed = tuple(places[outside][0].tolist())
+        raise InputError(f"seed {seed} lies outside the image of shape {image.shape}: move it inside")
+    places = np.array(list(dict.fromkeys(map(tuple, places.astype(int).tolist()))))
+    for place in places:
+        if not np.isfinite(image[tuple(place)]):
+            raise InputError(f"seed {tuple(place.tolist())} lies on a NaN or infinite voxel: choose another one")
+    return places
+
+
+def _default_threshold(image: np.ndarray) -> float:
+    step = max(1, -(-image.size // 1_000_000))
+    sample = image.reshape(-1)[::step].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        raise InputError("threshold cannot be chosen for an image of NaN and infinite values: give it")
+    low, high = np.percentile(sample, (1, 99))
+    spread = (high - low) or (sample.max() - sample.min())
+    if not np.isfinite(spread):
+        raise InputError(f"threshold cannot be chosen for values from {low:g} to {high:g}: give it")
+    # In a constant image every threshold does.
+    return float(spread / 10) or 1.0
+
+
+def _near(image: np.ndarray, centre: float, threshold: float, mask: np.ndarray | None) -> np.ndarray:
+    """Return where the image differs from `centre` by less than `threshold`, inside the mask."""
+    result = np.empty(image.shape, bool)
+    for slab in track(_tiles.slabs(image.shape, _SLAB), "slabs"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            result[slab] = np.abs(image[slab].astype(np.float64) - centre) < threshold
+        if mask is not None:
+            result[slab] &= mask[slab] != 0
+    return result
