@@ -16,10 +16,10 @@ HEAVY = ("torch", "dask", "SimpleITK", "numba", "napari", "qtpy", "PySide6", "Py
 LEVELS = [
     {"errors"},
     {"progress", "types", "geometry", "volume"},
-    {"ops", "phantoms"},
+    {"ops"},
     {"catalogue"},
     {"apply"},
-    {"report", "recipe", "lazy", "io", "models"},
+    {"report", "recipe", "lazy", "io", "models", "phantoms"},
     {"viewer", "cli", "demo"},
 ]
 LEVEL = {room: height for height, rooms in enumerate(LEVELS) for room in rooms}

@@ -51,7 +51,9 @@ class Volume:
         Meaning of label values; for a probability volume, of the class it belongs to.
     meta : mapping
         ``unit``, ``modality``, ``windows`` (list of ``{"name", "centre", "width"}``), ``series`` (identity of the
-        series), ``source`` (path or UIDs), ``spacing_known`` and ``orientation_known`` (False where a format has none).
+        series), ``source`` (path or UIDs), ``spacing_known`` and ``orientation_known`` (False where a format has none),
+        ``notes`` (sentences that people should see). Formats add ``xform_code`` (NIfTI), ``padding_value`` (DICOM) and
+        ``frames_fastest`` (NRRD) so that they are written as they were read.
     history : tuple of dict
         The steps that made the volume, oldest first; `Recipe` replays them.
 

@@ -49,7 +49,10 @@ def image(array, name: str = "image", dims: Sequence[int] | None = None) -> np.n
     if dims is not None and array.ndim not in dims:
         wanted = " or ".join(str(d) for d in dims)
         raise InputError(f"{name} of shape {array.shape} has {array.ndim} axes where {wanted} are needed")
-    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+    if not dtype.isnative:
+        return array.astype(dtype.newbyteorder("="))
+    # A native type may still be written out as little-endian, as readers of files do, and some libraries refuse that.
+    return array if dtype.byteorder in "=|" else array.view(dtype.newbyteorder("="))
 
 
 def labels(array, name: str = "labels", dims: Sequence[int] | None = None) -> np.ndarray:

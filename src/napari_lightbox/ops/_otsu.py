@@ -1,6 +1,8 @@
 """Histograms over every grey value, and the thresholds that part them best."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 
@@ -11,7 +13,8 @@ from . import _tiles
 FLOAT_BINS = 4096
 # Widest range of whole numbers that is counted value by value without sorting.
 _DENSE = 1 << 22
-_SLAB = 1 << 21
+# Voxels counted at once; few enough to stay in a core's cache.
+_SLAB = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,12 @@ class Histogram:
 
 def histogram(image: np.ndarray) -> Histogram:
     """Count the grey values of whole numbers one by one, of fractions in `FLOAT_BINS` bins between the extremes."""
+    if image.dtype == bool:
+        image = image.view(np.uint8)
     slabs = _tiles.slabs(image.shape, _SLAB)
+    if image.dtype.kind in "iu" and image.dtype.itemsize <= 2:
+        limits = np.iinfo(image.dtype)
+        return _dense(image, slabs, limits.min, limits.max)
     low, high, whole = _range(image, slabs)
     if low == high:
         return Histogram(np.zeros(1), np.array([image.size]), np.array([low]))
@@ -47,38 +55,61 @@ def histogram(image: np.ndarray) -> Histogram:
 
 
 def _range(image: np.ndarray, slabs: list[slice]):
-    """Return the smallest and the largest finite value, and whether all are whole numbers."""
-    low, high, whole = None, None, True
-    for slab in track(slabs, "slabs"):
+    """Return the smallest and the largest finite value, and whether they can be counted one by one."""
+    found = []
+
+    def work(slab: slice) -> None:
         part = _finite(image[slab])
         if part.size:
-            smallest, largest = part.min().item(), part.max().item()
-            low = smallest if low is None else min(low, smallest)
-            high = largest if high is None else max(high, largest)
-            whole = whole and (part.dtype.kind != "f" or bool((part == np.floor(part)).all()))
-    if low is None:
+            found.append((part.min().item(), part.max().item(), _is_whole(part[:1000]) and _is_whole(part)))
+
+    _tiles.run(work, slabs, "slabs")
+    if not found:
         raise InputError("image holds no finite value, only NaN or infinite ones: there is nothing to threshold")
+    low, high = min(f[0] for f in found), max(f[1] for f in found)
+    whole = all(f[2] for f in found)
     if image.dtype.kind == "f":
         whole = whole and high - low < _DENSE and max(abs(low), abs(high)) < 2**53
     return low, high, whole
 
 
+def _is_whole(part: np.ndarray) -> bool:
+    return part.dtype.kind != "f" or bool((part == np.floor(part)).all())
+
+
 def _finite(part: np.ndarray) -> np.ndarray:
+    """Return the finite values of `part` as one row."""
+    part = part.ravel()
     if part.dtype.kind == "f":
-        return part[np.isfinite(part)].astype(np.float64)
-    return part.astype(np.uint8) if part.dtype == bool else part
+        finite = np.isfinite(part)
+        part = part if finite.all() else part[finite]
+    return part
 
 
 def _dense(image: np.ndarray, slabs: list[slice], low, high) -> Histogram:
     low, high = int(low), int(high)
-    count = np.zeros(high - low + 1, np.int64)
     wide = np.uint64 if image.dtype == np.uint64 else np.int64
-    for slab in track(slabs, "slabs"):
-        values = _finite(image[slab]).astype(wide).ravel() - wide(low)
-        count += np.bincount(values.astype(np.int64), minlength=len(count))
+
+    def place(values: np.ndarray) -> np.ndarray:
+        return values if image.dtype.kind == "u" and low == 0 else (values.astype(wide) - wide(low)).astype(np.int64)
+
+    count = _count(image, slabs, place, high - low + 1)
     present = np.flatnonzero(count)
     upper = present + low if low <= np.iinfo(np.int64).max - _DENSE else present.astype(np.uint64) + np.uint64(low)
     return Histogram(present.astype(np.float64), count[present], upper)
+
+
+def _count(image: np.ndarray, slabs: list[slice], place: Callable[[np.ndarray], np.ndarray], bins: int) -> np.ndarray:
+    """Count the finite values of `image` by their place."""
+    total, lock = np.zeros(bins, np.int64), Lock()
+
+    def work(slab: slice) -> None:
+        count = np.bincount(place(_finite(image[slab])), minlength=bins)
+        with lock:
+            np.add(total, count, out=total)
+
+    _tiles.run(work, slabs, "slabs")
+    return total
 
 
 def _sparse(image: np.ndarray, slabs: list[slice]) -> Histogram:
@@ -97,14 +128,16 @@ def _binned(image: np.ndarray, slabs: list[slice], low: float, high: float) -> H
     if not np.isfinite(high - low):
         raise InputError(f"image reaches from {low:g} to {high:g}, too far for a histogram: clip or scale it first")
     edges = np.linspace(low, high, FLOAT_BINS + 1)
-    count = np.zeros(FLOAT_BINS, np.int64)
-    for slab in track(slabs, "slabs"):
-        values = _finite(image[slab])
-        index = np.clip((values - low) * (FLOAT_BINS / (high - low)), 0, FLOAT_BINS - 1).astype(np.int32)
+
+    def place(values: np.ndarray) -> np.ndarray:
+        values = values.astype(np.float64, copy=False)
+        index = np.clip((values - low) * (FLOAT_BINS / (high - low)), 0, FLOAT_BINS - 1).astype(np.intp)
         # A bin is (lower, upper], so that it lies on one side of every threshold; the division may miss that.
         index -= (values <= edges[index]) & (index > 0)
         index += (values > edges[index + 1]) & (index < FLOAT_BINS - 1)
-        count += np.bincount(index, minlength=FLOAT_BINS)
+        return index
+
+    count = _count(image, slabs, place, FLOAT_BINS)
     present = np.flatnonzero(count)
     return Histogram(present.astype(np.float64), count[present], edges[present + 1])
 

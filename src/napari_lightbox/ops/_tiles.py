@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from itertools import islice
 
 import numpy as np
 
-from ..progress import track
+from ..progress import report, track
 
 Block = tuple[slice, ...]
+# Seconds after which the listener is asked again, even if no part is done.
+_PATIENCE = 0.2
 
 
 def workers() -> int:
@@ -93,11 +96,18 @@ def run(work: Callable[[Block], None], parts: Sequence, description: str) -> Non
         for part in track(parts, description):
             work(part)
         return
+    todo, waiting, finished = iter(parts), set(), 0
+    report(description, 0, len(parts))
     with ThreadPoolExecutor(count) as pool:
-        futures = [pool.submit(work, part) for part in parts]
         try:
-            for future in track(as_completed(futures), description, len(parts)):
-                future.result()
+            while finished < len(parts):
+                # A short queue: nothing long to set up, and little to drop on cancel.
+                waiting |= {pool.submit(work, part) for part in islice(todo, 3 * count - len(waiting))}
+                done, waiting = wait(waiting, _PATIENCE, FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                finished += len(done)
+                report(description, finished, len(parts))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

@@ -80,7 +80,8 @@ def notch(
 
     The filter H is the product of all notches and of their mirror images through the zero frequency, which are added
     by themselves, as the spectrum of a real image has every spike twice. ``mode="pass"`` filters with 1 - H. A
-    spectrum is periodic, so distances are measured around its edge, where a notch may reach over.
+    spectrum is periodic, so distances are measured around its edge, where a notch may reach over. Butterworth and
+    Gaussian notches have tails: close to the zero frequency they lower the mean of the image a little.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def label_table(labels: LabelArray, spacing: Sequence[float], image: ImageArray 
 
 
 def _spacing(spacing: Sequence[float], ndim: int) -> np.ndarray:
-    wanted = 3 if ndim == 3 or len(spacing) == 3 else 2
+    wanted = 3 if ndim == 3 or np.size(spacing) == 3 else 2
     steps = _check.vector(spacing, "spacing", wanted)
     if not (steps > 0).all():
         raise InputError(f"spacing must be greater than zero mm, not {tuple(steps.tolist())}")

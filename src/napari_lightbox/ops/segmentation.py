@@ -172,12 +172,13 @@ def region_grow(
                 raise InputError(f"seed {tuple(place.tolist())} lies outside the mask: move it inside")
     if criterion == "seed":
         centre = float(np.mean([float(image[tuple(p)]) for p in places]))
-        allowed = _near(image, centre, threshold, mask)
-        allowed[tuple(places.T)] = True
-        region = _grow.connected(allowed, places, rank)
+
+        def allow(box: tuple[slice, ...]) -> np.ndarray:
+            return _near(image[box], centre, threshold, None if mask is None else mask[box])
+
+        region = _grow.near_seeds(allow, image.shape, places, rank)
     else:
-        allowed = np.ones(image.shape, bool) if mask is None else mask != 0
-        region = _grow.by_mean(image, allowed, places, threshold, rank)
+        region = _grow.by_mean(image, mask, places, threshold, rank)
     return region.view(np.uint8)
 
 
