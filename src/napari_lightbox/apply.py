@@ -67,14 +67,15 @@ def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = 
 
 
 def result_name(row: Operation, volume: Volume, values: Mapping[str, Any]) -> str:
-    """Name a result after its input, the operation and the first number that was chosen."""
-    shown = [v for v in (values[p.name] for p in row.parameters if p.role == "value") if _is_short(v)]
-    suffix = f" {shown[0]}" if shown else ""
-    return f"{volume.name} · {row.title.lower()}{suffix}"
-
-
-def _is_short(value: Any) -> bool:
-    return isinstance(value, int | float | str) and not isinstance(value, bool) and 0 < len(str(value)) <= 12
+    """Name a result after its input, the operation, and the first number (or word of its own) that was chosen."""
+    for p in row.parameters:
+        value = values[p.name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        word = isinstance(value, str) and p.annotation is str and 0 < len(value) <= 12
+        if p.role == "value" and (number or word):
+            shown = f"{value:g}" if number else value
+            return f"{volume.name} · {row.title.lower()} {shown}"
+    return f"{volume.name} · {row.title.lower()}"
 
 
 def _version() -> str:

@@ -1,0 +1,160 @@
+"""Models from their folders: the card is checked, the weights are hashed, and only then is anything opened."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import FileError, InputError
+from ..card import Card
+from ..torch_import import import_torch
+
+if TYPE_CHECKING:
+    import torch
+
+SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
+_LOADERS = ("safetensors", "state_dict")
+
+
+@dataclass(eq=False)
+class Model:
+    """A network with its card, ready to run.
+
+    Parameters
+    ----------
+    card : Card
+        What it takes and gives.
+    module : torch.nn.Module
+        On the CPU, in evaluation mode.
+    sha256 : str
+        Hash of the weights' file.
+
+    Examples
+    --------
+    >>> from napari_lightbox.models.networks import build
+    >>> Model(Card("demo"), build("unet", dims=2, channels=(4, 8))).name
+    'demo'
+    """
+
+    card: Card
+    module: "torch.nn.Module"
+    sha256: str = ""
+    _elsewhere: dict = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.module.eval().requires_grad_(False)
+
+    @property
+    def name(self) -> str:
+        """Name of the model, from its card."""
+        return self.card.name
+
+    def describe(self) -> str:
+        """Say in a few lines what the card says."""
+        return self.card.describe()
+
+    def on(self, device: str) -> "torch.nn.Module":
+        """Return the module on a device; the one on the CPU stays where it is."""
+        if device == "cpu":
+            return self.module
+        if device not in self._elsewhere:
+            import copy
+
+            self._elsewhere[device] = copy.deepcopy(self.module).to(device)
+        return self._elsewhere[device]
+
+
+def available() -> dict[str, Card]:
+    """Return the cards of the models that come with the package, by name.
+
+    Examples
+    --------
+    >>> all(card.name == name for name, card in available().items())
+    True
+    """
+    cards = [Card.read(path.parent) for path in sorted(SHIPPED.glob("*/card.json"))]
+    return {card.name: card for card in cards}
+
+
+def read_card(path_or_name: str | os.PathLike) -> Card:
+    """Return the card of a shipped model or of a model's folder, without opening the weights and without torch.
+
+    Raises
+    ------
+    FileError
+        If there is no such model.
+    InputError
+        If the card is wrong.
+    """
+    if isinstance(path_or_name, str):
+        folder = SHIPPED / path_or_name
+        if folder.parent == SHIPPED and (folder / "card.json").is_file():
+            return Card.read(folder)
+        if not path_or_name or not Path(path_or_name).exists():
+            names = ", ".join(available()) or "none"
+            raise FileError(
+                f"model {path_or_name!r} is neither shipped ({names}) nor a folder: give one of these names or the "
+                "folder that holds card.json"
+            )
+    path = Path(path_or_name)
+    return Card.read(path.parent if path.name == "card.json" else path)
+
+
+def load(path_or_name: str | os.PathLike, trust: bool = False) -> Model:
+    """Load a model.
+
+    Parameters
+    ----------
+    path_or_name : str or path
+        Name of a shipped model, such as ``"ct-regions"``, or a folder with ``card.json``.
+    trust : bool
+        That you trust the file to run code on this computer. Formats that need it (TorchScript, torch.export) are
+        not loaded by this version; safetensors and state dicts never need it.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    FileError
+        If the folder, the card or the weights are missing, damaged, or have another SHA-256 than the card says.
+    InputError
+        If the card is wrong, or the weights do not fit its architecture.
+    MissingPart
+        If torch or safetensors is not installed.
+    """
+    card = read_card(path_or_name)
+    if card.loader not in _LOADERS:
+        raise InputError(
+            f"model {card.name!r} has loader {card.loader!r}, which this version does not run"
+            f"{' even when the file is trusted' if trust else ''}: save its weights as safetensors and name the "
+            "architecture in the card"
+        )
+    found = card.verify()
+    import_torch()
+    from ..networks import build
+    from . import safetensors, state_dict
+
+    reader = {"safetensors": safetensors, "state_dict": state_dict}[card.loader]
+    tensors = reader.read(card.weights_path())
+    module = build(card.architecture["name"], **card.architecture.get("args", {}))
+    _fill(module, tensors, card)
+    return Model(card, module, found)
+
+
+def _fill(module: "torch.nn.Module", tensors: Mapping[str, Any], card: Card) -> None:
+    """Put the weights into the module; refuse them unless names and shapes are the same."""
+    own = module.state_dict()
+    missing = [k for k in own if k not in tensors]
+    unexpected = [k for k in tensors if k not in own]
+    other = [k for k in own if k in tensors and own[k].shape != tensors[k].shape]
+    if missing or unexpected or other:
+        first = (missing or unexpected or other)[0]
+        raise InputError(
+            f"the weights of model {card.name!r} do not fit its architecture {card.architecture['name']!r}: "
+            f"{len(missing)} are missing, {len(unexpected)} unexpected, {len(other)} of another shape (first: "
+            f"{first!r}): correct architecture.args in the card, or take the weights that belong to it"
+        )
+    module.load_state_dict(dict(tensors))

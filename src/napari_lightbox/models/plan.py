@@ -1,0 +1,385 @@
+"""What a prediction will do, worked out before it is done and without torch.
+
+`review` checks images against a card, `make_plan` says how they are turned, resampled and cut, and `estimate` what
+that costs.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..geometry import Grid
+from ..volume import Volume
+from . import windows
+from .card import ACTIVATIONS, BLENDINGS, KINDS, Card
+
+_SAME_MODALITY = {"MRI": "MR", "MRT": "MR", "PET": "PT", "ULTRASOUND": "US", "OT": "", "UNKNOWN": ""}
+# Spacings that differ by less than this share are the same: files round them.
+_SAME_SPACING = 1e-3
+# Bytes of results that are worked on at once, all classes together.
+SLAB_BYTES = 64 << 20
+# Slices that go through a 2D network at once: as many as have this many pixels together, but at most 16.
+_BATCH_PIXELS = 512 * 512
+_MOST_SLICES = 16
+
+
+@dataclass(frozen=True)
+class Options:
+    """The choices of one prediction, checked, with the card's where the caller made none.
+
+    Parameters
+    ----------
+    kind, activation : str
+        As in `card.OutputSpec`.
+    overlap, blending : float, str
+        As in `card.WindowSpec`.
+    mirror : tuple of int
+        Spatial axes of the window that are flipped in all combinations.
+    probabilities : str or tuple
+        ``"all"``, or label values and names.
+    uncertainty : bool
+        Whether the entropy is kept.
+    """
+
+    kind: str
+    activation: str
+    overlap: float
+    blending: str
+    mirror: tuple[int, ...] = ()
+    probabilities: Any = ()
+    uncertainty: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How images are turned, resampled, padded and cut.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of the images, as stored, with frames.
+    order, flips : tuple
+        Arguments of `Grid.reordered` that turn the stored axes to those the network wants.
+    shape, working, padded : tuple of int
+        Sizes (z, y, x) of a turned frame: as it comes, on the network's grid, and padded.
+    steps : tuple of float
+        Distance of the working grid's voxels in voxels of the image.
+    pad : list of (int, int)
+        Voxels added before and after each axis.
+    window : tuple of int
+        (z, y, x); a 2D model's has one slice.
+    batch : int
+        Windows that go through the network at once.
+    dims : int
+        2 or 3.
+    options : Options
+        What was chosen.
+    notes : tuple of str
+        What the user should know.
+    """
+
+    grid: Grid
+    order: tuple[int, ...]
+    flips: tuple[bool, ...]
+    shape: tuple[int, ...]
+    working: tuple[int, ...]
+    padded: tuple[int, ...]
+    steps: tuple[float, ...]
+    pad: list[tuple[int, int]]
+    window: tuple[int, ...]
+    batch: int
+    dims: int
+    options: Options
+    notes: tuple[str, ...] = ()
+
+    @property
+    def overlaps(self) -> tuple[float, ...]:
+        """Overlap along each axis; slices of a 2D model do not overlap."""
+        share = self.options.overlap
+        return (0.0, share, share) if self.dims == 2 else (share, share, share)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.grid.shape[0] if self.grid.frames is not None else 1
+
+    @property
+    def windows_per_frame(self) -> int:
+        """Number of windows of one frame."""
+        return windows.count(self.padded, self.window, self.overlaps)
+
+    def turned(self, array: np.ndarray) -> np.ndarray:
+        """Return a view of a frame (z, y, x as stored) in the network's order of axes."""
+        view = array.transpose(self.order)
+        return view[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What a prediction will cost, before it runs.
+
+    Parameters
+    ----------
+    windows : int
+        How often the network is asked, over all frames.
+    memory_bytes : int
+        Peak memory, bytes: images, sums of the classes, results, and an estimate of what the network needs itself.
+    notes : tuple of str
+        What else is worth knowing: resampling, padding, what could not be checked.
+    """
+
+    windows: int
+    memory_bytes: int
+    notes: tuple[str, ...] = field(default=())
+
+    def __str__(self) -> str:
+        return f"{self.windows} window{'s' * (self.windows != 1)}, about {human_bytes(self.memory_bytes)} of memory"
+
+
+def human_bytes(count: float) -> str:
+    """Write a number of bytes as people read it."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+# Checks ---------------------------------------------------------------------------------------------------------
+
+
+def as_channels(volume: Volume | Sequence[Volume]) -> list[Volume]:
+    """Return the images of a prediction as a list, and refuse what cannot be one."""
+    channels = list(volume) if isinstance(volume, list | tuple) else [volume]
+    for one in channels:
+        if not isinstance(one, Volume):
+            raise InputError(f"volume must be a Volume, or a list with one for each channel, not {type(one).__name__}")
+        if one.kind == "labels":
+            raise InputError(f"{one.name!r} is a label volume: a model needs the image itself")
+    if not channels:
+        raise InputError("volume is an empty list: give one Volume for each channel of the model")
+    first = channels[0]
+    for other in channels[1:]:
+        first.grid.require_same_space(other.grid, f"channels {first.name!r} and {other.name!r}")
+        if other.frame_count != first.frame_count:
+            raise InputError(
+                f"channel {other.name!r} has {other.frame_count} frames, {first.name!r} has {first.frame_count}: "
+                "give channels of the same frames"
+            )
+    return channels
+
+
+def review(volumes: Sequence[Volume], card: Card) -> tuple[list[str], list[str]]:
+    """Compare images with what a card asks for.
+
+    Returns
+    -------
+    problems : list of str
+        Why the model should not be run over them, worst first; one sentence each.
+    notes : list of str
+        What could not be checked.
+    """
+    wanted = card.input.channels
+    if len(volumes) != len(wanted):
+        names = ", ".join(c.name for c in wanted)
+        return [
+            f"model {card.name!r} takes {len(wanted)} images ({names}), not {len(volumes)}: choose one for each"
+        ], []
+    problems, notes = [], []
+    for volume, channel in zip(volumes, wanted, strict=True):
+        found = _modality(volume.meta.get("modality"))
+        if channel.modality and not found:
+            notes.append(f"the modality of {volume.name!r} is unknown: the model is made for {channel.modality}")
+        elif channel.modality and found != _modality(channel.modality):
+            problems.append(
+                f"{volume.name!r} is {found}, but model {card.name!r} is made for {channel.modality}: choose another "
+                "image or another model"
+            )
+    first = volumes[0]
+    if card.input.dims == 3 and first.is_2d and card.loader != "callable":
+        problems.append(f"{first.name!r} is a single slice, but model {card.name!r} works on 3D volumes")
+    if card.input.spacing and first.meta.get("spacing_known") is False:
+        mm = " x ".join(f"{s:g}" for s in reversed(card.input.spacing))
+        problems.append(
+            f"the spacing of {first.name!r} is unknown, but model {card.name!r} needs {mm} mm (x, y, z): open the "
+            "image with its spacing given"
+        )
+    if card.input.orientation and first.meta.get("orientation_known") is False:
+        notes.append(f"the orientation of {first.name!r} is unknown: its axes are taken as {first.grid.code}")
+    return problems, notes
+
+
+def _modality(name: Any) -> str:
+    text = str(name or "").strip().upper()
+    return _SAME_MODALITY.get(text, text)
+
+
+def options_for(card: Card, **given: Any) -> Options:
+    """Check the choices of the caller; None means the card's.
+
+    Parameters are those of `predict`: kind, activation, overlap, blending, mirror, probabilities, uncertainty.
+    """
+    standard = {
+        "kind": card.output.kind,
+        "activation": card.output.activation,
+        "overlap": card.window.overlap,
+        "blending": card.window.blending,
+    }
+    chosen = {k: standard[k] if given.get(k) is None else given[k] for k in standard}
+    for name, options in (("kind", KINDS), ("activation", ACTIVATIONS), ("blending", BLENDINGS)):
+        if chosen[name] not in options:
+            raise InputError(f"{name} {chosen[name]!r} is unknown: use one of {', '.join(options)}")
+    if chosen["kind"] in ("class", "value"):
+        raise InputError(
+            f"kind {chosen['kind']!r} gives one answer for a whole image, which predict does not run: use a model "
+            "whose kind is labels, regions or image"
+        )
+    windows.check_overlap(chosen["overlap"])
+    mirror = given.get("mirror", False)
+    axes = tuple(range(card.input.dims))
+    if not isinstance(mirror, bool):
+        mirror = tuple(mirror) if isinstance(mirror, list | tuple) else (mirror,)
+        if any(a not in axes for a in mirror) or len(set(mirror)) != len(mirror):
+            raise InputError(f"mirror {given['mirror']!r} must be True, False, or axes of the window among {axes}")
+    probabilities = given.get("probabilities", ())
+    if isinstance(probabilities, str | int) and probabilities != "all":
+        probabilities = (probabilities,)
+    return Options(
+        **chosen,
+        mirror=(axes if mirror else ()) if isinstance(mirror, bool) else mirror,
+        probabilities=probabilities if probabilities == "all" else tuple(probabilities or ()),
+        uncertainty=bool(given.get("uncertainty", False)),
+    )
+
+
+# The plan -------------------------------------------------------------------------------------------------------
+
+
+def make_plan(volumes: Sequence[Volume], card: Card, options: Options, window: Sequence[int] | None = None) -> Plan:
+    """Work out how `volumes` are brought to what the card asks for.
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+        The channels, on one grid.
+    card : Card
+        What the network wants.
+    options : Options
+        From `options_for`.
+    window : sequence of int, optional
+        Size of the window in array order, in place of the card's.
+    """
+    grid, dims = volumes[0].grid, card.input.dims
+    order, flips = _turn(volumes[0], card)
+    oriented = grid.without_frames().reordered(order, flips)
+    shape = oriented.spatial_shape
+    working, steps = _working(oriented, card)
+    size = _window_size(card, window)
+    pad = windows.padding(working, size, 1) if size[1] else _pad_all(working, card)
+    padded = tuple(n + a + b for n, (a, b) in zip(working, pad, strict=True))
+    whole = tuple(n if s is None else s for n, s in zip(padded, size, strict=True))
+    notes = []
+    if working != shape or any(s != 1 for s in steps):
+        mm = " x ".join(f"{s * d:.3g}" for s, d in reversed(list(zip(oriented.spacing, steps, strict=True))))
+        notes.append(f"resampled from {_xyz(shape)} to {_xyz(working)} voxels of {mm} mm (x, y, z), and back")
+    if padded != working:
+        notes.append(f"padded to {_xyz(padded)} voxels by repeating the outermost ones")
+    if grid.shear > 0.1:
+        notes.append(f"the voxels are sheared by {grid.shear:.1f} degrees, which stays as it is")
+    elif card.input.orientation and grid.obliquity > 1:
+        notes.append(f"the volume is turned by {grid.obliquity:.1f} degrees against the patient, which stays as it is")
+    batch = max(1, min(_MOST_SLICES, _BATCH_PIXELS // math.prod(whole))) if dims == 2 else 1
+    return Plan(grid, order, flips, shape, working, padded, steps, pad, whole, batch, dims, options, tuple(notes))
+
+
+def _turn(volume: Volume, card: Card) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    grid = volume.grid.without_frames()
+    if card.input.orientation is not None:
+        order, flips = grid.order_for(card.input.orientation)
+        if card.input.dims == 2 and volume.is_2d and grid.spatial_shape[order[0]] != 1:
+            raise InputError(
+                f"the slice {volume.name!r} does not lie in the plane that model {card.name!r} works on: its axes "
+                f"are {grid.code}, the model's {card.input.orientation}"
+            )
+        return order, flips
+    order = (0, 1, 2)
+    if card.input.dims == 2 and volume.is_2d:
+        across = grid.spatial_shape.index(1)
+        order = (across, *(a for a in range(3) if a != across))
+    return order, (False, False, False)
+
+
+def _working(oriented: Grid, card: Card) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return size of the working grid, and its steps in voxels of the image."""
+    shape, spec = oriented.spatial_shape, card.input
+    if spec.resize:
+        size = (shape[0], *spec.resize) if spec.dims == 2 else spec.resize
+        return tuple(size), tuple(n / m for n, m in zip(shape, size, strict=True))
+    if not spec.spacing:
+        return shape, (1.0, 1.0, 1.0)
+    wanted = (oriented.spacing[0], *spec.spacing) if spec.dims == 2 else spec.spacing
+    steps = np.divide(wanted, oriented.spacing)
+    steps[np.abs(steps - 1) < _SAME_SPACING] = 1.0
+    # As many voxels as `Grid.with_spacing` would make, rounding included.
+    sizes = oriented.with_spacing(wanted).spatial_shape
+    size = tuple(n if s == 1 else m for n, m, s in zip(shape, sizes, steps, strict=True))
+    return size, tuple(float(s) for s in steps)
+
+
+def _window_size(card: Card, window: Sequence[int] | None) -> tuple[int | None, ...]:
+    """Return (z, y, x) of the window; None where it takes the whole axis."""
+    dims, by = card.input.dims, card.input.divisible_by
+    size = card.window.size
+    if window is not None:
+        size = tuple(window) if isinstance(window, list | tuple) else (window,) * dims
+        if len(size) != dims or any(isinstance(n, bool) or n != int(n) or n < 1 for n in size):
+            order = "(z, y, x)" if dims == 3 else "(y, x)"
+            raise InputError(f"window {window!r} must be {dims} whole numbers of voxels greater than zero {order}")
+        if any(n % by for n in size):
+            raise InputError(
+                f"window {window!r} must be divisible by {by} along every axis: model {card.name!r} asks so"
+            )
+    if size is None:
+        return (None, None, None) if dims == 3 else (1, None, None)
+    return tuple(int(n) for n in size) if dims == 3 else (1, *(int(n) for n in size))
+
+
+def _pad_all(working: tuple[int, ...], card: Card) -> list[tuple[int, int]]:
+    """Pad what one window takes as a whole: the slices of a 2D model stay as many as they are."""
+    pad = windows.padding(working, (None, None, None), card.input.divisible_by)
+    return [(0, 0), *pad[1:]] if card.input.dims == 2 else pad
+
+
+def _xyz(values: Sequence[int]) -> str:
+    return " x ".join(str(v) for v in reversed(values))
+
+
+# The price ------------------------------------------------------------------------------------------------------
+
+
+def estimate(plan: Plan, card: Card, notes: Sequence[str] = ()) -> Quote:
+    """Return what a plan costs."""
+    voxels, working = math.prod(plan.shape), math.prod(plan.padded)
+    channels = len(card.input.channels)
+    classes = len(card.output.values) or int(card.architecture.get("args", {}).get("out_channels", 2))
+    # Largest features of a U-Net: its first level holds the input of a block, two results and the skip.
+    features = max([*card.architecture.get("args", {}).get("channels", [16])[:1], classes])
+    network = 4 * 4 * features * math.prod(plan.window) * plan.batch
+    resampling = 4 * voxels * 2 if plan.working != plan.shape else 0
+    # Image and its copy, sums of all classes; then the sums, a slab at work and the results.
+    running = 4 * working * (2 * channels + classes) + max(network, resampling)
+    finishing = 4 * working * classes + 4 * min(SLAB_BYTES, 4 * voxels * classes)
+    kept = classes if plan.options.probabilities == "all" else len(plan.options.probabilities)
+    if plan.options.kind == "image":
+        kept = classes
+    results = plan.frames * voxels * (1 + 4 * kept + 4 * plan.options.uncertainty)
+    return Quote(plan.frames * plan.windows_per_frame, int(max(running, finishing) + results), (*plan.notes, *notes))
+
+
+def with_notes(plan: Plan, notes: Sequence[str]) -> Plan:
+    """Return the plan with further notes first."""
+    return replace(plan, notes=(*notes, *plan.notes))

@@ -1,0 +1,198 @@
+"""Cards: what is right is read whole; what is wrong is named, with its value and what it may be."""
+
+import copy
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from napari_lightbox.errors import FileError, InputError
+from napari_lightbox.models.card import Card
+
+GOOD = {
+    "name": "demo",
+    "version": "1.0.0",
+    "licence": "BSD-3-Clause",
+    "description": "Finds things.",
+    "intended_use": "Tests only.",
+    "training_data": "none",
+    "figures": {"dice": 0.9},
+    "loader": "safetensors",
+    "weights": "weights.safetensors",
+    "sha256": "0" * 64,
+    "architecture": {"name": "unet", "args": {"dims": 3, "in_channels": 1, "out_channels": 3}},
+    "input": {
+        "dims": 3,
+        "channels": [
+            {"name": "CT", "modality": "CT", "intensity": {"rule": "window", "low": -1000, "high": 1000}},
+        ],
+        "orientation": "LPS",
+        "spacing": [3.0, 1.0, 1.0],
+        "resize": None,
+        "divisible_by": 16,
+    },
+    "window": {"size": [96, 96, 96], "overlap": 0.5, "blending": "gaussian"},
+    "output": {
+        "kind": "labels",
+        "activation": "softmax",
+        "labels": {"1": "lung", "2": "bone"},
+        "colours": {"1": "#4fc3f7"},
+    },
+}
+
+
+def changed(path, value):
+    """Return the good card with one field replaced; DELETE takes it out."""
+    card = copy.deepcopy(GOOD)
+    *parents, last = path.split(".")
+    here = card
+    for name in parents:
+        here = here[int(name) if name.isdigit() else name]
+    if value is DELETE:
+        del here[last]
+    else:
+        here[last] = value
+    return card
+
+
+DELETE = object()
+
+
+def test_a_good_card_is_read_whole():
+    card = Card.from_dict(GOOD)
+    assert (card.name, card.version, card.loader) == ("demo", "1.0.0", "safetensors")
+    assert card.input.channels[0].intensity.low == -1000
+    assert card.input.spacing == (3.0, 1.0, 1.0)
+    assert card.window.size == (96, 96, 96)
+    assert card.output.values == (0, 1, 2)
+    assert card.output.label(1).name == "lung"
+    assert card.output.label(1).colour == "#4fc3f7"
+    assert card.output.label(0).name == "background"
+    text = card.describe()
+    assert all(word in text for word in ("demo", "lung, bone", "Tests only.", "BSD-3-Clause", "dice: 0.9"))
+
+
+def test_what_may_be_left_out_has_careful_defaults():
+    least = {k: GOOD[k] for k in ("name", "loader", "weights", "architecture", "output")}
+    card = Card.from_dict({**least, "input": {"dims": 3, "channels": [{"name": "image"}]}})
+    assert card.window.size is None
+    assert card.window.overlap == 0.5
+    assert card.input.channels[0].modality is None
+    assert card.input.channels[0].intensity.rule == "none"
+    assert card.sha256 is None
+
+
+WRONG = [
+    ("name", DELETE, "name"),
+    ("name", 3, "name"),
+    ("loader", "pickle", "loader is 'pickle': use one of safetensors"),
+    ("loader", DELETE, "loader is missing"),
+    ("weights", DELETE, "weights is missing"),
+    ("sha256", "abc", "sha256"),
+    ("figures", [1], "figures"),
+    ("inensity", 3, "inensity is unknown"),
+    ("architecture", {}, "architecture"),
+    ("architecture.args.in_channels", 2, "architecture.args.in_channels is 2"),
+    ("architecture.args.out_channels", 4, "architecture.args.out_channels is 4"),
+    ("architecture.args.dims", 2, "architecture.args.dims is 2"),
+    ("input", DELETE, "input is missing"),
+    ("input.dims", 4, "input.dims is 4: use 2 or 3"),
+    ("input.channels", [], "input.channels"),
+    ("input.channels.0.name", "", "channels"),
+    ("input.channels.0.modality", 5, "modality"),
+    ("input.channels.0.intensity.rule", "hu", "intensity.rule is 'hu'"),
+    ("input.channels.0.intensity.high", -2000, "low < high"),
+    ("input.channels.0.intensity.high", DELETE, "low < high"),
+    ("input.channels.0.intensity", {"rule": "percentile", "low": 1, "high": 101}, "between 0 and 100"),
+    ("input.channels.0.intensity", {"rule": "zscore", "mean": 3}, "mean and std"),
+    ("input.channels.0.intensity", {"rule": "zscore", "mean": 3, "std": 0}, "greater than zero"),
+    ("input.channels.0.intensity", {"rule": "minmax", "low": 3}, "low is unknown"),
+    ("input.orientation", "LLS", "orientation"),
+    ("input.orientation", 3, "orientation"),
+    ("input.spacing", [1, 1], "3 numbers"),
+    ("input.spacing", [1, 1, 0], "greater than zero"),
+    ("input.spacing", [1, 1, float("nan")], "spacing"),
+    ("input.resize", [64, 64, 64], "not both"),
+    ("input.divisible_by", 0, "divisible_by"),
+    ("input.divisible_by", 10, "divisible"),
+    ("window.size", [96, 96], "3 whole numbers"),
+    ("window.size", [96.5, 96, 96], "whole numbers"),
+    ("window.overlap", 1, "overlap is 1"),
+    ("window.blending", "hann", "blending"),
+    ("window.step", 3, "window.step is unknown"),
+    ("output.kind", "mask", "output.kind is 'mask'"),
+    ("output.activation", "relu", "activation"),
+    ("output.labels", {}, "name the classes"),
+    ("output.labels", {"0": "air"}, "name the classes"),
+    ("output.labels", {"one": "lung"}, "not a label value"),
+    ("output.labels", {"1": "lung", "2": "lung"}, "same name"),
+    ("output.labels", {"1": 5}, "must be a text"),
+    ("output.colours", {"1": "blue"}, "#rrggbb"),
+    ("output.colours", {"7": "#ffffff"}, "not among labels"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "said"), WRONG, ids=[f"{p}-{i}" for i, (p, _, _) in enumerate(WRONG)])
+def test_a_wrong_field_is_named(path, value, said):
+    with pytest.raises(InputError) as caught:
+        Card.from_dict(changed(path, value))
+    assert said in str(caught.value)
+    assert "'demo'" in str(caught.value) or path == "name"
+    assert "\n" not in str(caught.value)
+
+
+def test_regions_list_their_channels_in_order():
+    card = Card.from_dict(
+        changed("output", {"kind": "regions", "labels": {"2": "whole", "1": "core"}})
+        | {"architecture": {"name": "unet"}}
+    )
+    assert card.output.activation == "sigmoid"
+    assert card.output.values == (2, 1)
+    with pytest.raises(InputError, match="sigmoid or none"):
+        Card.from_dict(changed("output", {"kind": "regions", "activation": "softmax", "labels": {"1": "a"}}))
+
+
+def test_a_folder_without_a_card_is_refused(tmp_path):
+    with pytest.raises(FileError, match=r"holds no card\.json"):
+        Card.read(tmp_path)
+    with pytest.raises(FileError, match="not a folder"):
+        Card.read(tmp_path / "none")
+    (tmp_path / "card.json").write_text("{ not json")
+    with pytest.raises(FileError, match="cannot be read as JSON"):
+        Card.read(tmp_path)
+    (tmp_path / "card.json").write_text("[1]")
+    with pytest.raises(InputError, match="object with named fields"):
+        Card.read(tmp_path)
+
+
+def test_weights_are_hashed_and_a_wrong_hash_is_refused(tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes(b"abc")
+    right = hashlib.sha256(b"abc").hexdigest()
+    (tmp_path / "card.json").write_text(json.dumps(changed("sha256", right.upper())))
+    assert Card.read(tmp_path).verify() == right
+    (tmp_path / "card.json").write_text(json.dumps(GOOD))
+    with pytest.raises(FileError, match="SHA-256 ba7816bf8f01"):
+        Card.read(tmp_path).verify()
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(FileError, match="not there"):
+        Card.read(tmp_path).verify()
+
+
+def test_weights_outside_the_folder_are_refused(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (tmp_path / "w").write_bytes(b"abc")
+    for where in ("../w", str(tmp_path / "w")):
+        (model / "card.json").write_text(json.dumps(changed("weights", where)))
+        with pytest.raises(FileError, match="outside"):
+            Card.read(model).verify()
+
+
+def test_reading_a_card_needs_no_torch():
+    code = (
+        "import sys; from napari_lightbox import models; models.available(); models.quote; "
+        "assert not {'torch', 'napari', 'qtpy', 'SimpleITK'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
