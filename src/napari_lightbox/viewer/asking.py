@@ -1,0 +1,60 @@
+"""Questions and notices to the user: dialogs where somebody sits in front of the screen."""
+
+import os
+
+from qtpy.QtWidgets import QInputDialog, QMessageBox
+
+from .runner import main_window
+
+
+def has_screen(viewer=None) -> bool:
+    """Whether a dialog would be seen: there is a viewer whose window is shown, on a platform with a screen."""
+    if os.environ.get("QT_QPA_PLATFORM") in ("offscreen", "minimal"):
+        return False
+    window = main_window(viewer) if viewer is not None else None
+    return window is not None and window.isVisible()
+
+
+def confirm(question: str, viewer=None, title: str = "napari-lightbox") -> bool:
+    """Ask a yes-or-no question; the answer is no where nobody can be asked."""
+    if not has_screen(viewer):
+        return False
+    answer = QMessageBox.question(main_window(viewer), title, question)
+    return answer == QMessageBox.StandardButton.Yes
+
+
+def confirm_moved(layer, viewer=None) -> bool:
+    """Ask whether the edit of a layer's transform is meant."""
+    return confirm(
+        f"The position, scale or rotation of the layer {layer.name!r} was edited by hand.\n\n"
+        "Yes: the edited position is the true one.\nNo: stop, so that it can be set back.",
+        viewer,
+    )
+
+
+def tell(text: str) -> None:
+    """Show a sentence as napari's notification."""
+    from napari.utils.notifications import show_info
+
+    show_info(text)
+
+
+def warn(text: str) -> None:
+    """Show a sentence as napari's warning."""
+    from napari.utils.notifications import show_warning
+
+    show_warning(text)
+
+
+def ask_spacing(name: str, viewer=None) -> float | None:
+    """Ask for the pixel size of a picture, mm; None where it stays unknown."""
+    value, given = QInputDialog.getDouble(
+        main_window(viewer),
+        "Pixel size",
+        f"{name} does not say how large its pixels are.\nPixel size in mm (Cancel: unknown, lengths stay in pixels):",
+        1.0,
+        1e-6,
+        1e6,
+        6,
+    )
+    return float(value) if given and value > 0 else None

@@ -1,0 +1,248 @@
+"""A row of the catalogue becomes a dock: layers, parameters, Apply, Cancel, Reset, and the result as a new layer."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import SimpleITK  # noqa: F401 - loading it holds the interpreter for 0.2 s: rather when a dock opens than in a job
+from napari.layers import Image, Layer
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from ..apply import apply
+from ..catalogue import Operation, Parameter, operation
+from ..errors import InputError, LightboxError
+from ..geometry import Grid
+from ..volume import Volume
+from .asking import confirm_moved, tell
+from .choosers import KINDS, LayerChooser
+from .edits import note_edits
+from .fields import Field, field_for, label_for, readable
+from .jobbar import JobBar
+from .layers import (
+    MovedByHand,
+    layer_record,
+    layer_to_volume,
+    make_layer,
+    plain,
+    shown_grid,
+    spectrum_layer,
+)
+from .seeds import new_points, points_to_seeds
+
+# How an image looks is carried to the image that is made from it.
+_LOOKS = ("contrast_limits", "colormap", "gamma", "blending", "interpolation2d", "interpolation3d", "opacity")
+_WHOLE = "whole volume"
+
+
+class OperationDock(QWidget):
+    """The dock of one operation.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Where layers are taken from and the result goes.
+    name : str
+        Name of the operation in the catalogue.
+
+    Notes
+    -----
+    Everything is captured when Apply is pressed: layers and parameters may change, and layers may be deleted, while
+    the job runs.
+    """
+
+    def __init__(self, viewer, name: str) -> None:
+        super().__init__()
+        self.viewer = plain(viewer)
+        self.row: Operation = operation(name)
+        self.setObjectName(f"lightbox-{name}")
+        note_edits(self.viewer)
+        self.layers: dict[str, LayerChooser] = {}
+        self.fields: dict[str, Field] = {}
+        self.plane: QComboBox | None = None
+        self.bar = JobBar(viewer, self)
+        self.apply_button, self.reset_button = QPushButton("Apply", self), QPushButton("Reset", self)
+        self._lay_out()
+        self.apply_button.clicked.connect(self.apply)
+        self.reset_button.clicked.connect(self.reset)
+        self.bar.running_changed.connect(lambda running: self.apply_button.setEnabled(not running))
+        # The job holds what it needs; a dock that is gone must not be called back.
+        self.destroyed.connect(self.bar.runner.discard)
+
+    # Laying out -------------------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        summary = QLabel(readable(self.row.summary), self)
+        summary.setWordWrap(True)
+        self.form = QFormLayout()
+        self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        first = self.row.input
+        kinds = KINDS[first.role]
+        self._add_layer(first.name, "Layer" if len(kinds) > 1 else kinds[0].capitalize(), kinds, first)
+        for parameter in self.row.parameters:
+            if parameter.is_layer:
+                self._add_layer(parameter.name, label_for(parameter), KINDS[parameter.role], parameter)
+        for parameter in self.row.parameters:
+            if not parameter.is_layer:
+                self.fields[parameter.name] = field = field_for(parameter, self)
+                self._add_row(label_for(parameter), field, field.toolTip())
+        if not self.row.on_volumes:
+            self._add_planes()
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.apply_button)
+        buttons.addWidget(self.reset_button)
+        box = QVBoxLayout(self)
+        box.addWidget(summary)
+        box.addLayout(self.form)
+        box.addLayout(buttons)
+        box.addWidget(self.bar)
+        box.addStretch(1)
+
+    def _add_row(self, text: str, widget: QWidget, tip: str) -> None:
+        label = QLabel(text, self)
+        label.setToolTip(tip)
+        self.form.addRow(label, widget)
+
+    def _add_layer(self, name: str, text: str, kinds: tuple[str, ...], parameter: Parameter) -> None:
+        tip = f"<qt>{readable(parameter.help)}</qt>"
+        optional = not parameter.required
+        chooser = LayerChooser(self.viewer, kinds, optional=optional, parent=self)
+        chooser.setToolTip(tip)
+        self.layers[name] = chooser
+        if parameter.role != "seeds":
+            self._add_row(text, chooser, tip)
+            return
+        line = QWidget(self)
+        row = QHBoxLayout(line)
+        row.setContentsMargins(0, 0, 0, 0)
+        self.new_seeds_button = QPushButton("New", line)
+        self.new_seeds_button.setToolTip(
+            "New seed points: an empty Points layer over the chosen layer, ready to click in"
+        )
+        self.new_seeds_button.clicked.connect(partial(self._new_seeds, chooser))
+        row.addWidget(chooser, 1)
+        row.addWidget(self.new_seeds_button)
+        self._add_row(text, line, tip)
+
+    def _add_planes(self) -> None:
+        self.plane = QComboBox(self)
+        self.plane.addItems([*(() if self.row.planes else (_WHOLE,)), "axial", "coronal", "sagittal"])
+        tip = "<qt>Work on the whole volume at once, or slice by slice in a plane of the body.</qt>"
+        if self.row.planes:
+            tip = "<qt>The plane of the body that is worked on, slice by slice.</qt>"
+        self.plane.setToolTip(tip)
+        self._add_row("Plane", self.plane, tip)
+
+    # Acting -----------------------------------------------------------------------------------------------------
+
+    def _new_seeds(self, chooser: LayerChooser) -> None:
+        image = self.layers[self.row.input.name].layer
+        if image is None:
+            self.bar.show_error("There is no image to place seeds in: open or choose one first")
+            return
+        points = self.viewer.add_layer(new_points(image, f"{image.name} seeds"))
+        points.mode = "add"
+        chooser.choose(points)
+        self.bar.show_note("Click into the image to place seeds, then press Apply")
+
+    def reset(self) -> None:
+        """Put every parameter back to its default."""
+        for field in self.fields.values():
+            field.reset()
+        if self.plane is not None:
+            self.plane.setCurrentIndex(0)
+        self.bar.clear()
+
+    def apply(self) -> None:
+        """Capture layers and parameters and start the job."""
+        if self.bar.running:
+            return
+        try:
+            source, volume, values = self._capture()
+        except LightboxError as error:
+            self.bar.show_error(str(error))
+            return
+        looks = _looks(source, self.row)
+        plane = self._chosen_plane(volume)
+        make = partial(spectrum_layer, source=layer_record(source)) if self.row.result == "spectrum" else make_layer
+        work = partial(_work, self.row.name, volume, plane, values, partial(make, **looks))
+        title = f"{self.row.title} of {volume.name}"
+        self.bar.run(work, title=title, on_done=partial(self._show, shown_grid(source)))
+
+    def _chosen_plane(self, volume: Volume) -> str | None:
+        if self.plane is None or self.plane.currentText() == _WHOLE:
+            return None
+        # A single slice is its own plane, whichever way it lies.
+        return None if volume.is_2d else self.plane.currentText()
+
+    def _capture(self) -> tuple[Layer, Volume, dict[str, Any]]:
+        source = self._layer_of(self.row.input)
+        volume = self._volume_of(source)
+        values: dict[str, Any] = {}
+        for parameter in self.row.parameters:
+            if not parameter.is_layer:
+                values[parameter.name] = self.fields[parameter.name].value()
+                continue
+            layer = self._layer_of(parameter)
+            if layer is None:
+                continue
+            seeds = parameter.role == "seeds"
+            values[parameter.name] = points_to_seeds(layer, source) if seeds else self._volume_of(layer)
+        return source, volume, values
+
+    def _layer_of(self, parameter: Parameter) -> Layer | None:
+        layer = self.layers[parameter.name].layer
+        if layer is None and parameter.required:
+            kinds = " or ".join(kind.capitalize() for kind in KINDS[parameter.role])
+            remedy = "press New and click into the image" if parameter.role == "seeds" else "open or make one first"
+            raise InputError(f"{label_for(parameter)} needs a layer of type {kinds}: {remedy}")
+        return layer
+
+    def _volume_of(self, layer: Layer) -> Volume:
+        try:
+            return layer_to_volume(layer, self.viewer.layers, assume=True, say=tell)
+        except MovedByHand:
+            if not confirm_moved(layer, self.viewer):
+                raise
+            return layer_to_volume(layer, self.viewer.layers, assume=True, accept_transform=True)
+
+    def _show(self, source_grid: Grid | None, layer: Layer) -> None:
+        """Add the result; runs in the GUI thread."""
+        self.viewer.add_layer(layer)
+        if self.row.result == "spectrum":
+            self.bar.show_note(f"{layer.name} lies over its image; positions in it are frequencies, not millimetres")
+            return
+        grid = shown_grid(layer)
+        if source_grid is not None and not grid.same_space(source_grid):
+            self.bar.show_note(f"{layer.name} lies on another grid: {source_grid.difference(grid)}")
+        else:
+            self.bar.show_note(f"{layer.name} is done")
+
+
+def _work(name: str, volume: Volume, plane: str | None, values: dict, make: Callable[[Volume], Layer]) -> Layer:
+    """Run the operation and make the layer; runs in the background."""
+    return make(apply(name, volume, plane=plane, **values))
+
+
+def _looks(source: Layer, row: Operation) -> dict[str, Any]:
+    """Return what the result takes over from the layer it is made from."""
+    if row.result != "image" or not isinstance(source, Image):
+        return {}
+    return {name: getattr(source, name) for name in _LOOKS}
+
+
+@cache
+def operation_dock(name: str) -> type[OperationDock]:
+    """Return the class of an operation's dock: called with a viewer, it makes the dock.
+
+    A class of its own for each, as napari hands the viewer only to widget classes whose argument has this name.
+    """
+
+    class Dock(OperationDock):
+        __doc__ = f"The dock of {operation(name).title}."
+
+        def __init__(self, napari_viewer) -> None:
+            super().__init__(napari_viewer, name)
+
+    Dock.__name__ = Dock.__qualname__ = f"{name.title().replace('_', '')}Dock"
+    return Dock

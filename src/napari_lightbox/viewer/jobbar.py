@@ -1,0 +1,127 @@
+"""The row under every dock that does long work: progress with a number, Cancel, and one line for what went wrong."""
+
+from collections.abc import Callable
+from html import escape, unescape
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from ..errors import LightboxError
+from .runner import Runner
+
+_STEPS = 1000
+
+
+class JobBar(QWidget):
+    """Runs one job at a time and shows how it fares.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer, optional
+        Closing it cancels the job.
+    parent : QWidget, optional
+        The dock.
+    """
+
+    running_changed = Signal(bool)
+
+    def __init__(self, viewer=None, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.runner = Runner(viewer)
+        self.progress = QProgressBar(self)
+        self.progress.setRange(0, _STEPS)
+        self.progress.setTextVisible(False)
+        self.number = QLabel("", self)
+        self.cancel_button = QPushButton("Cancel", self)
+        self.cancel_button.setToolTip("Stop within a second; nothing of the result is kept")
+        self.cancel_button.clicked.connect(self.cancel)
+        self.status = QLabel("", self)
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        row = QHBoxLayout()
+        row.addWidget(self.progress, 1)
+        row.addWidget(self.cancel_button)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.addLayout(row)
+        box.addWidget(self.number)
+        box.addWidget(self.status)
+        self._title = ""
+        self._idle()
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is under way."""
+        return self.runner.running
+
+    def run(self, function: Callable[[], Any], *, title: str, on_done: Callable[[Any], None]) -> None:
+        """Start a job; a refusal, an error or a cancel is shown in the status line."""
+        self._title = title
+        try:
+            self.runner.run(
+                function,
+                title=title,
+                on_done=on_done,
+                on_error=self.show_error,
+                on_progress=self._show_progress,
+                on_cancelled=lambda: self.show_note(f"{title}: cancelled, nothing was changed"),
+                on_end=self._idle,
+            )
+        except LightboxError as error:
+            self.show_error(str(error))
+            return
+        self.clear()
+        # Busy until the work says how much there is.
+        self.progress.setRange(0, 0)
+        self.progress.setEnabled(True)
+        self.number.setText(f"{title} ...")
+        self.number.show()
+        self.cancel_button.setEnabled(True)
+        self.running_changed.emit(True)
+
+    def cancel(self) -> None:
+        """Cancel the job, if there is one."""
+        if self.running:
+            self.number.setText("cancelling ...")
+            self.cancel_button.setEnabled(False)
+            self.runner.cancel()
+
+    def _show_progress(self, text: str, fraction: float | None) -> None:
+        if not self.cancel_button.isEnabled():
+            return
+        if fraction is None:
+            self.progress.setRange(0, 0)
+            self.number.setText(text)
+            return
+        self.progress.setRange(0, _STEPS)
+        self.progress.setValue(round(_STEPS * fraction))
+        self.number.setText(f"{100 * fraction:.0f} % ({text})")
+
+    def _idle(self) -> None:
+        self.progress.setRange(0, _STEPS)
+        self.progress.setValue(0)
+        self.progress.setEnabled(False)
+        self.number.setText("")
+        self.number.hide()
+        self.cancel_button.setEnabled(False)
+        self.running_changed.emit(False)
+
+    def clear(self) -> None:
+        """Empty the status line."""
+        self.status.setText("")
+
+    def show_error(self, text: str) -> None:
+        """Show a sentence in red."""
+        self.status.setText(f'<span style="color:#ff6b6b">{escape(text)}</span>')
+
+    def show_note(self, text: str) -> None:
+        """Show a sentence that is no error."""
+        self.status.setText(escape(text))
+
+    @property
+    def message(self) -> str:
+        """What the status line says, without its colour."""
+        text = self.status.text()
+        return unescape(text.split(">", 1)[1].rsplit("<", 1)[0] if text.startswith("<span") else text)

@@ -1,0 +1,263 @@
+"""What the canvas and the status bar say of the patient: letters at the edges, series, slice, window, position.
+
+Works on the viewer model alone: no Qt. One `Annotations` belongs to one viewer and lives as long as it does.
+"""
+
+import weakref
+
+import numpy as np
+
+from ..layers import layer_kind, layer_record, shown_grid, true_position
+from ..orientation import LETTERS, OBLIQUE, plane_shown, position_text, speaker, world_directions
+from ..windowing import Window, meta_of, unit_of, windowed_layer
+from ._planes import letters_now, refit, show_natural_plane, spatial_axis, unmirror
+
+_YELLOW = "#ffd54f"
+_WHITE = "#e8e8e8"
+_LETTERS_AT = {"top": "top_center", "bottom": "bottom_center", "left": "middle_left", "right": "middle_right"}
+# More values than these do not fit into a status bar.
+_MOST_VALUES = 5
+
+
+class Annotations:
+    """Keeps letters, corner texts and status bar of one viewer right.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Not a proxy.
+    """
+
+    def __init__(self, viewer) -> None:
+        self._viewer = weakref.ref(viewer)
+        self._show_letters = self._show_texts = True
+        self._add_overlays(viewer)
+        dims, camera, layers = viewer.dims.events, viewer.scene.camera.events, viewer.layers
+        for event in (dims.order, dims.point, dims.current_step, camera.orientation, layers.selection.events.active):
+            event.connect(self.refresh)
+        dims.ndisplay.connect(self._on_ndisplay)
+        viewer.canvas.events.size.connect(self._on_size)
+        for event in (layers.events.removed, layers.events.reordered):
+            event.connect(self._on_layers)
+        layers.events.inserted.connect(self._on_inserted)
+        viewer.cursor.events.position.connect(self._on_cursor)
+        for event in (dims.point, dims.current_step):
+            event.connect(self._on_cursor)
+        # Last, so that our text is what stays when napari has put its own into the status bar.
+        viewer.events.status.connect(self._on_status, position="last")
+        self._on_layers()
+
+    def _add_overlays(self, viewer) -> None:
+        from napari.components.overlays import TextOverlay
+
+        overlays = viewer.canvas.overlays
+        for edge, position in _LETTERS_AT.items():
+            overlays[f"lightbox_{edge}"] = TextOverlay(position=position, color=_YELLOW, font_size=16)
+        overlays["lightbox_series"] = TextOverlay(position="top_left", color=_WHITE, font_size=10)
+        overlays["lightbox_window"] = TextOverlay(position="bottom_left", color=_WHITE, font_size=10)
+
+    # What is shown ----------------------------------------------------------------------------------------------
+
+    @property
+    def letters(self) -> bool:
+        """Whether letters are shown at the edges of the canvas (in 2D)."""
+        return self._show_letters
+
+    @letters.setter
+    def letters(self, value: bool) -> None:
+        self._show_letters = bool(value)
+        self.refresh()
+
+    @property
+    def texts(self) -> bool:
+        """Whether series, slice and window are written into the corners."""
+        return self._show_texts
+
+    @texts.setter
+    def texts(self, value: bool) -> None:
+        self._show_texts = bool(value)
+        self.refresh()
+
+    def refresh(self, event=None) -> None:
+        """Bring all overlays up to date."""
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        layer = speaker(viewer)
+        edges = letters_now(viewer)
+        for edge in _LETTERS_AT:
+            letter = getattr(edges, edge) if edges is not None and self._show_letters else ""
+            self._write(viewer, f"lightbox_{edge}", letter)
+        active = viewer.layers.selection.active
+        named = active if active is not None else layer
+        self._write(viewer, "lightbox_series", series_text(viewer, named) if self._show_texts else "")
+        image = windowed_layer(viewer)
+        self._write(viewer, "lightbox_window", window_text(image) if self._show_texts and image is not None else "")
+
+    @staticmethod
+    def _write(viewer, key: str, text: str) -> None:
+        if key not in viewer.canvas.overlays:
+            return
+        overlay = viewer.canvas.overlays[key]
+        if overlay.text != text:
+            overlay.text = text
+        # An empty box would still be drawn.
+        if overlay.visible != bool(text):
+            overlay.visible = bool(text)
+
+    # Events -----------------------------------------------------------------------------------------------------
+
+    def _on_layers(self, event=None) -> None:
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        for layer in viewer.layers:
+            names = ["visible", "name", "scale", "translate", "rotate", "affine"]
+            for name in names + (["contrast_limits"] if layer_kind(layer) == "image" else []):
+                # napari connects a callback once, however often it is asked to.
+                getattr(layer.events, name).connect(self.refresh)
+        self.refresh()
+
+    def _on_inserted(self, event=None) -> None:
+        viewer = self._viewer()
+        # The first volume decides how the patient is looked at; further ones are laid over it.
+        if viewer is not None and len(viewer.layers) == 1:
+            show_natural_plane(viewer)
+        self._on_layers()
+
+    def _on_ndisplay(self, event=None) -> None:
+        viewer = self._viewer()
+        if viewer is not None and viewer.dims.ndisplay == 3:
+            unmirror(viewer)
+        self.refresh()
+
+    def _on_size(self, event=None) -> None:
+        viewer = self._viewer()
+        if viewer is not None:
+            refit(viewer)
+
+    def _on_cursor(self, event=None) -> None:
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        text = status_text(viewer)
+        if text is not None and viewer.status != text:
+            viewer.status = text
+
+    def _on_status(self, event) -> None:
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        # napari writes its own coordinates as a dict, or as a text where several layers are selected. Messages of
+        # others stay as they are.
+        of_napari = isinstance(event.value, dict) or (
+            len(viewer.layers.selection) != 1
+            and (event.value == "Ready" or " » " in event.value or "[empty]" in event.value)
+        )
+        if of_napari:
+            self._on_cursor()
+
+
+# Texts ----------------------------------------------------------------------------------------------------------
+
+
+def series_text(viewer, layer) -> str:
+    """Return name, plane, slice and frame for the corner of the canvas."""
+    if layer is None:
+        return ""
+    record = layer_record(layer) if layer_kind(layer) in ("image", "labels") else None
+    if record is None or viewer.dims.ndisplay != 2:
+        return layer.name
+    index = np.asarray(layer.world_to_data(np.asarray(viewer.dims.point, dtype=float)))
+    shape = (layer.data[0] if layer.multiscale else layer.data).shape
+    lines = [layer.name]
+    for axis in viewer.dims.not_displayed:
+        own = axis - (viewer.dims.ndim - layer.ndim)
+        if own < 0:
+            continue
+        at, count, place = round(float(index[own])), shape[own], spatial_axis(viewer, axis)
+        if not 0 <= at < count:
+            lines.append("no slice here" if place >= 0 else "no frame here")
+        else:
+            lines.append(_slice_line(layer, place, at, count) if place >= 0 else _frame_line(record, at, count))
+    if record["grid"].obliquity > OBLIQUE:
+        lines.append(f"oblique by {record['grid'].obliquity:.1f}\u00b0")
+    return "\n".join(lines)
+
+
+def _frame_line(record: dict, at: int, count: int) -> str:
+    frames = record["grid"].frames
+    if frames is None or frames.kind == "frame":
+        return f"frame {at + 1}/{count}"
+    return f"frame {at + 1}/{count}  ({f'{frames.kind} {frames.values[at]:g} {frames.unit}'.rstrip()})"
+
+
+def _slice_line(layer, place: int, at: int, count: int) -> str:
+    directions = world_directions(layer)
+    plane = plane_shown(directions, place)
+    line = f"{plane} {at + 1}/{count}".strip()
+    grid = shown_grid(layer)
+    if directions is None or grid.obliquity > OBLIQUE:
+        return line
+    axis_of_world = [int(np.argmax(np.abs(grid.affine[world, :3]))) for world in range(3)]
+    world = axis_of_world.index(place)
+    index = np.zeros(3)
+    index[place] = at
+    value = float(grid.to_world(index)[world])
+    return f"{line}  {LETTERS[world][int(value < 0)]} {abs(value):.1f} mm"
+
+
+def window_text(layer) -> str:
+    """Return width and level of an Image layer with their unit."""
+    window = Window.of(layer)
+    return f"W {window.width:.4g}  L {window.level:.4g} {unit_of(layer)}".rstrip()
+
+
+def status_text(viewer) -> str | None:
+    """Return position and values under the cursor; None where napari's own text must do (3D, layers not ours)."""
+    layer = speaker(viewer)
+    if layer is None or viewer.dims.ndisplay != 2 or not viewer.mouse_over_canvas:
+        return None
+    cursor = np.asarray(viewer.cursor.position, dtype=float)
+    if len(cursor) != viewer.dims.ndim:
+        return None
+    point = true_position(layer, cursor)
+    meta = meta_of(layer)
+    text = position_text(
+        point,
+        orientation_known=meta.get("orientation_known", True),
+        spacing_known=meta.get("spacing_known", True),
+    )
+    values = [value for value in (value_text(one, viewer, cursor) for one in _value_layers(viewer)) if value]
+    return "    ".join([text, *values[:_MOST_VALUES]])
+
+
+def _value_layers(viewer) -> list:
+    """Return the layers whose values are worth telling: the active one first, then those on top."""
+    active = viewer.layers.selection.active
+    shown = [layer for layer in reversed(viewer.layers) if layer.visible and layer_kind(layer) in ("image", "labels")]
+    return ([active] if active in shown else []) + [layer for layer in shown if layer is not active]
+
+
+def value_text(layer, viewer, cursor: np.ndarray) -> str:
+    """Return a layer's value under the cursor, with its unit or its name; empty outside and over background."""
+    value = layer.get_value(cursor, view_direction=None, dims_displayed=list(viewer.dims.displayed), world=True)
+    if getattr(layer, "multiscale", False) and isinstance(value, tuple):
+        value = value[1]
+    if value is None or np.ndim(value):
+        return ""
+    if layer_kind(layer) == "labels":
+        if not value and layer is not viewer.layers.selection.active:
+            return ""
+        return f"{layer.name}: {label_name(layer, int(value))}"
+    number = f"{value}" if np.dtype(layer.dtype).kind in "iub" else f"{float(value):.4g}"
+    return f"{layer.name}: {number} {unit_of(layer)}".rstrip()
+
+
+def label_name(layer, value: int) -> str:
+    """Return the name of a label with its value: ``"liver (5)"``; ``"label 5"`` where it has no name."""
+    if value == 0:
+        return "background"
+    record = layer_record(layer)
+    label = record["labels"].get(value) if record else None
+    return f"{label.name} ({value})" if label is not None else f"label {value}"

@@ -1,0 +1,147 @@
+"""Files become layers: napari's reader contribution, and our own way of opening that leaves the window free.
+
+napari's reader protocol is synchronous: File > Open and drag and drop wait until the file is read. ``open_path`` reads
+in the background instead; the menu File > IO Utilities offers it as "Open medical volume" and "Open DICOM folder".
+"""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+from napari.layers import Layer
+from qtpy.QtWidgets import QFileDialog
+
+from ..io.files import read_all, suffixes
+from ..volume import Volume
+from . import asking, offers
+from .edits import note_edits
+from .layers import LayerTuple, make_layer, notices, plain, volume_to_layer
+from .runner import Job, main_window, run
+
+# Pictures have other readers that do as well; we offer ourselves for them, since only we ask for the pixel size.
+PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+_NOT_OURS = (".zarr", ".n5")
+
+
+def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerTuple]] | None:
+    """Return the function that reads `path`, or None where the file is not ours (npe2's reader contribution)."""
+    if isinstance(path, list | tuple):
+        if len(path) != 1:
+            return None
+        path = path[0]
+    file = Path(path)
+    if file.is_dir():
+        return None if file.suffix.lower() in _NOT_OURS else read_layers
+    return read_layers if file.name.lower().endswith(suffixes()) else None
+
+
+def read_layers(path: str | list[str]) -> list[LayerTuple]:
+    """Read every volume of a file or folder as layers; notices go to napari's notifications.
+
+    Raises
+    ------
+    FileError
+        One sentence that says what is wrong with the file.
+    """
+    viewer = napari.current_viewer()
+    file = Path(path[0] if isinstance(path, list | tuple) else path)
+    volumes = _read(file)
+    if not volumes[0].meta.get("spacing_known", True) and asking.has_screen(viewer):
+        volumes = _with_asked_spacing(file, volumes, viewer)
+    found = [volume_to_layer(volume) for volume in volumes]
+    for volume in volumes:
+        for notice in notices(volume):
+            asking.warn(notice)
+    prepare(viewer)
+    return found
+
+
+def _read(file: Path, spacing: float | None = None) -> list[Volume]:
+    """Read all volumes; what was left out, with its reason, is shown as a warning when the rest is there."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        volumes = read_all(file, spacing)
+    for warning in caught:
+        if warning.category is UserWarning:
+            volumes[0] = _with_note(volumes[0], str(warning.message))
+    return volumes
+
+
+def _with_note(volume: Volume, note: str) -> Volume:
+    return volume.replace(meta={**volume.meta, "notes": [*volume.meta.get("notes", ()), note]})
+
+
+def _with_asked_spacing(file: Path, volumes: list[Volume], viewer) -> list[Volume]:
+    spacing = asking.ask_spacing(volumes[0].name, viewer)
+    return volumes if spacing is None else _read(file, spacing)
+
+
+def prepare(viewer) -> None:
+    """Equip a viewer with letters, window by mouse and notes of edits; offer to be the default reader."""
+    viewer = plain(viewer)
+    if viewer is None:
+        return
+    from .panels.view import attach
+
+    note_edits(viewer)
+    if main_window(viewer) is not None:
+        attach(viewer)
+        offers.offer_default(viewer)
+
+
+def open_path(viewer, path: str | Path, *, spacing: float | None = None, on_done: Callable | None = None) -> Job:
+    """Read a file or folder in the background and add its volumes to a viewer.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Where the layers go.
+    path : str or Path
+        File or DICOM folder.
+    spacing : float, optional
+        Pixel size in mm for files that do not know theirs.
+    on_done : callable, optional
+        Gets the list of new layers.
+
+    Returns
+    -------
+    Job
+        Already started; errors become notifications.
+    """
+    viewer, path = plain(viewer), Path(path)
+    prepare(viewer)
+
+    def work() -> tuple[list[Layer], list[str]]:
+        volumes = _read(path, spacing)
+        return [make_layer(v) for v in volumes], [text for v in volumes for text in notices(v)]
+
+    def show(result: tuple[list[Layer], list[str]]) -> None:
+        layers = [viewer.add_layer(layer) for layer in result[0]]
+        for notice in result[1]:
+            asking.warn(notice)
+        if on_done is not None:
+            on_done(layers)
+
+    asking.tell(f"Opening {path.name} ...")
+    return run(work, title=f"Opening {path.name}", on_done=show, viewer=viewer)
+
+
+def open_file() -> None:
+    """Ask for files and open them in the background (menu command)."""
+    viewer = napari.current_viewer()
+    patterns = " ".join(f"*{suffix}" for suffix in suffixes())
+    names, _ = QFileDialog.getOpenFileNames(
+        main_window(viewer), "Open medical volume", "", f"Volumes ({patterns});;All files (*)"
+    )
+    for name in names:
+        open_path(viewer, name)
+
+
+def open_folder() -> None:
+    """Ask for a folder with DICOM files and open it in the background (menu command)."""
+    viewer = napari.current_viewer()
+    name = QFileDialog.getExistingDirectory(main_window(viewer), "Open DICOM folder")
+    if name:
+        open_path(viewer, name)

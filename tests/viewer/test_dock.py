@@ -1,0 +1,447 @@
+"""Docks made from the catalogue, driven as a user drives them."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from difficult_grids import difficult_grid
+from napari.layers import Labels, Layer
+from napari.utils._proxies import PublicOnlyProxy
+from qtpy.QtCore import Qt
+
+from napari_lightbox import catalogue
+from napari_lightbox.apply import apply
+from napari_lightbox.catalogue import OPERATIONS
+from napari_lightbox.geometry import Frames, Grid
+from napari_lightbox.progress import track
+from napari_lightbox.viewer import dock as dock_module
+from napari_lightbox.viewer import docks
+from napari_lightbox.viewer.layers import layer_to_volume, true_position, volume_to_layer
+from napari_lightbox.volume import Volume
+
+
+def add(viewer, volume, **kwargs):
+    return viewer.add_layer(Layer.create(*volume_to_layer(volume, **kwargs)))
+
+
+def open_dock(viewer, qtbot, name):
+    dock = getattr(docks, name)(PublicOnlyProxy(viewer))
+    viewer.window.add_dock_widget(dock, name=name)
+    return dock
+
+
+def press(qtbot, dock, seconds=20):
+    """Press Apply and wait until the dock is at rest."""
+    qtbot.mouseClick(dock.apply_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not dock.bar.running, timeout=1000 * seconds)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Make `apply` in docks take until it is cancelled, and report the thread it runs in."""
+    seen = {}
+
+    def endless(name, volume, **values):
+        seen["thread"] = threading.get_ident()
+        for _ in track(range(100_000), "tiles"):
+            time.sleep(0.005)
+
+    monkeypatch.setattr(dock_module, "apply", endless)
+    return seen
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_row_has_a_dock_with_a_field_for_every_parameter(viewer, qtbot, name):
+    add(viewer, Volume.from_array(np.zeros((3, 4, 5), np.int16), (1, 1, 1)))
+    dock = open_dock(viewer, qtbot, name)
+    row = OPERATIONS[name]
+    assert {*dock.layers, *dock.fields} == {row.input.name, *(p.name for p in row.parameters)}
+    for parameter in row.parameters:
+        if parameter.is_layer:
+            continue
+        field = dock.fields[parameter.name]
+        assert field.toolTip(), parameter.name
+        if not parameter.required:
+            assert field.value() == parameter.default
+            assert type(field.value()) is type(parameter.default)
+
+
+def test_apply_gives_the_function_s_result_under_a_good_name(viewer, qtbot, difficult):
+    layer = add(viewer, difficult, contrast_limits=(10, 20), colormap="bone", gamma=0.7)
+    dock = open_dock(viewer, qtbot, "median")
+    dock.fields["size"].set_value(5)
+    press(qtbot, dock)
+    made = viewer.layers[-1]
+    assert made.name == "difficult · median 5"
+    assert tuple(made.contrast_limits) == (10, 20)
+    assert made.colormap.name == "bone"
+    assert made.gamma == 0.7
+    assert made.visible
+    assert dock.layers["image"].layer is layer  # the input stays chosen
+    result = layer_to_volume(made)
+    np.testing.assert_array_equal(result.data, apply("median", difficult, size=5).data)
+    assert result.grid == difficult.grid
+    assert result.history[-1]["parameters"]["size"] == 5
+    press(qtbot, dock)
+    assert len({made.name for made in viewer.layers}) == 3
+
+
+def test_the_job_leaves_the_gui_thread(viewer, qtbot, difficult, slow):
+    add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "median")
+    qtbot.mouseClick(dock.apply_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "thread" in slow)
+    assert slow["thread"] != threading.get_ident()
+    assert not dock.apply_button.isEnabled()
+    qtbot.waitUntil(lambda: "%" in dock.bar.number.text(), timeout=2000)
+    asked = time.monotonic()
+    qtbot.mouseClick(dock.bar.cancel_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not dock.bar.running, timeout=1000)
+    assert time.monotonic() - asked < 1
+    assert len(viewer.layers) == 1
+    assert "cancelled" in dock.bar.message
+    assert dock.apply_button.isEnabled()
+    assert not dock.bar.cancel_button.isEnabled()
+
+
+def test_closing_the_viewer_mid_run_is_quiet(viewer, qtbot, difficult, slow):
+    add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "median")
+    dock.apply()
+    job = dock.bar.runner.job
+    qtbot.wait(50)
+    viewer.close()
+    qtbot.waitUntil(lambda: job.wait(0), timeout=3000)
+
+
+def test_removing_the_dock_mid_run_is_quiet(viewer, qtbot, difficult, slow):
+    add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "median")
+    dock.apply()
+    job = dock.bar.runner.job
+    qtbot.wait(50)
+    viewer.window.remove_dock_widget(dock)
+    dock.deleteLater()
+    del dock
+    qtbot.waitUntil(lambda: job.wait(0), timeout=3000)
+    qtbot.wait(50)
+    assert len(viewer.layers) == 1
+
+
+def test_a_layer_deleted_mid_run_does_not_matter(viewer, qtbot, difficult, monkeypatch):
+    go = threading.Event()
+
+    def later(name, volume, **values):
+        go.wait(5)
+        return apply(name, volume, **values)
+
+    monkeypatch.setattr(dock_module, "apply", later)
+    add(viewer, difficult)
+    add(viewer, Volume.from_array(np.zeros((3, 3, 3)), (1, 1, 1), name="other"))
+    dock = open_dock(viewer, qtbot, "median")
+    dock.layers["image"].choose(viewer.layers["difficult"])
+    dock.apply()
+    viewer.layers.remove("difficult")
+    go.set()
+    qtbot.waitUntil(lambda: not dock.bar.running, timeout=5000)
+    # The result lies where the volume lay that the job was started with, not where the now chosen layer lies.
+    assert viewer.layers[-1].name == "difficult · median 3"
+    assert layer_to_volume(viewer.layers[-1]).grid == difficult.grid
+
+
+def test_parameters_are_those_at_the_click(viewer, qtbot, difficult, monkeypatch):
+    go, seen = threading.Event(), {}
+
+    def later(name, volume, **values):
+        go.wait(5)
+        seen.update(values)
+        return volume
+
+    monkeypatch.setattr(dock_module, "apply", later)
+    add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "median")
+    dock.fields["size"].set_value(7)
+    dock.apply()
+    dock.fields["size"].set_value(3)
+    go.set()
+    qtbot.waitUntil(lambda: not dock.bar.running, timeout=5000)
+    assert seen["size"] == 7
+
+
+def test_errors_are_one_red_sentence_and_leave_no_layer(viewer, qtbot, difficult):
+    add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "median")
+    dock.fields["size"].spin.setValue(4)  # typed: the arrows go by odd numbers
+    press(qtbot, dock)
+    assert "odd" in dock.bar.message
+    assert "color:#" in dock.bar.status.text()
+    assert len(viewer.layers) == 1
+    assert dock.apply_button.isEnabled()
+    qtbot.mouseClick(dock.reset_button, Qt.MouseButton.LeftButton)
+    assert dock.fields["size"].value() == 3
+    assert dock.bar.message == ""
+
+
+def test_no_layer_no_job(viewer, qtbot):
+    dock = open_dock(viewer, qtbot, "median")
+    press(qtbot, dock)
+    assert "needs a layer" in dock.bar.message
+    viewer.add_image(np.zeros((5, 6, 3), np.uint8), rgb=True)
+    assert dock.layers["image"].layer is None
+
+
+def test_layers_come_and_go_and_change_names(viewer, qtbot, difficult):
+    dock = open_dock(viewer, qtbot, "median")
+    chooser = dock.layers["image"]
+    first = add(viewer, difficult)
+    assert chooser.layer is first
+    second = add(viewer, difficult.replace(name="second"))
+    assert chooser.layer is first
+    assert chooser.count() == 2
+    first.name = "renamed"
+    assert chooser.currentText() == "renamed"
+    viewer.layers.remove(first)
+    assert chooser.layer is second
+    viewer.add_labels(np.zeros((3, 3, 3), np.uint8))
+    viewer.add_points(np.zeros((1, 3)))
+    assert chooser.count() == 1
+    viewer.layers.clear()
+    assert chooser.layer is None
+
+
+def test_the_active_layer_is_chosen_first(viewer, qtbot, difficult):
+    first = add(viewer, difficult)
+    add(viewer, difficult.replace(name="second"))
+    viewer.layers.selection.active = first
+    assert open_dock(viewer, qtbot, "median").layers["image"].layer is first
+
+
+def test_planes(viewer, qtbot, difficult):
+    add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "median")
+    dock.plane.setCurrentText("coronal")
+    press(qtbot, dock)
+    wanted = apply("median", difficult, plane="coronal", size=3)
+    np.testing.assert_array_equal(layer_to_volume(viewer.layers[-1]).data, wanted.data)
+    assert open_dock(viewer, qtbot, "notch").plane.itemText(0) == "axial"
+    assert open_dock(viewer, qtbot, "reorient").plane is None
+
+
+def test_otsu_makes_named_labels(viewer, qtbot, difficult):
+    add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "otsu")
+    dock.fields["classes"].set_value(3)
+    press(qtbot, dock)
+    made = viewer.layers[-1]
+    assert isinstance(made, Labels)
+    assert set(np.unique(made.data)) == {0, 1, 2}
+    assert list(made.features["name"]) == ["background", "Otsu thresholds 1", "Otsu thresholds 2"]
+
+
+def test_region_growing_from_clicked_seeds(viewer, qtbot):
+    grid = difficult_grid()
+    data = np.zeros(grid.shape, np.int16)
+    data[2:6, 3:9, 4:10] = 100
+    volume = Volume(data, grid, name="block")
+    layer = add(viewer, volume)
+    dock = open_dock(viewer, qtbot, "region_grow")
+    press(qtbot, dock)
+    assert "press New" in dock.bar.message
+    qtbot.mouseClick(dock.new_seeds_button, Qt.MouseButton.LeftButton)
+    points = dock.layers["seeds"].layer
+    assert points is viewer.layers[-1]
+    assert points.mode == "add"
+    press(qtbot, dock)
+    assert "holds no points" in dock.bar.message
+    inside = np.argwhere(layer.data == 100)[7]
+    points.add([inside])
+    dock.fields["threshold"].set_value(10.0)
+    press(qtbot, dock)
+    assert dock.bar.message.endswith("is done")
+    made = viewer.layers[-1]
+    np.testing.assert_array_equal(np.asarray(made.data) > 0, layer.data == 100)
+
+
+def test_seeds_outside_are_told(viewer, qtbot, difficult):
+    add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "region_grow")
+    viewer.add_points([[500.0, 500.0, 500.0]])
+    press(qtbot, dock)
+    assert "outside the volume" in dock.bar.message
+
+
+def test_a_mask_on_another_grid_is_told(viewer, qtbot, difficult):
+    image = add(viewer, difficult)
+    other = Volume(np.ones((3, 4, 5), np.uint8), Grid.from_spacing((1, 1, 1), (3, 4, 5)), "labels", name="other")
+    add(viewer, other)
+    points = viewer.add_points([image.data_to_world((1, 1, 1))])
+    dock = open_dock(viewer, qtbot, "region_grow")
+    dock.layers["image"].choose(image)
+    dock.layers["seeds"].choose(points)
+    dock.layers["mask"].choose(viewer.layers["other"])
+    press(qtbot, dock)
+    assert "different grids" in dock.bar.message
+
+
+def test_notch_takes_its_centres_as_text(viewer, qtbot, rng):
+    volume = Volume.from_array(rng.normal(size=(1, 32, 32)).astype(np.float32), (1, 1, 1), name="picture")
+    add(viewer, volume)
+    dock = open_dock(viewer, qtbot, "notch")
+    press(qtbot, dock)
+    assert "centers" in dock.bar.message
+    dock.fields["centers"].edit.setText("not numbers")
+    press(qtbot, dock)
+    assert "centers" in dock.bar.message
+    assert len(viewer.layers) == 1
+    dock.fields["centers"].edit.setText("9, 7; -10, 8")
+    press(qtbot, dock)
+    wanted = apply("notch", volume, centers="9, 7; -10, 8")
+    np.testing.assert_allclose(layer_to_volume(viewer.layers[-1]).data, wanted.data)
+
+
+def test_spectrum_lies_over_its_image_slice_by_slice(viewer, qtbot, difficult):
+    layer = add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "spectrum")
+    dock.plane.setCurrentText("coronal")
+    press(qtbot, dock)
+    made = viewer.layers[-1]
+    np.testing.assert_allclose([made.scale, made.translate], [layer.scale, layer.translate])
+    assert made.units == layer.units
+    # The slice on screen is the spectrum of the slice of the image that it lies on, up to mirroring.
+    wanted = np.log1p(np.abs(np.fft.fft2(layer.data[:, 3].astype(float))))
+    np.testing.assert_allclose(np.sort(made.data[:, 3].ravel()), np.sort(wanted.ravel()), atol=1e-4)
+    np.testing.assert_array_equal(layer_to_volume(made).data, apply("spectrum", difficult, plane="coronal").data)
+    assert "frequencies" in dock.bar.message
+
+
+def test_the_zero_frequency_is_found_under_the_cursor(viewer, qtbot, difficult):
+    add(viewer, difficult.replace(data=difficult.data + 1000))
+    dock = open_dock(viewer, qtbot, "spectrum")
+    press(qtbot, dock)
+    made = viewer.layers[-1]
+    peak = np.unravel_index(np.argmax(made.data), made.data.shape)
+    axis = difficult.grid.plane_axis("axial")
+    offset = np.delete(true_position(made, made.data_to_world(peak)), axis)
+    np.testing.assert_allclose(offset, 0, atol=1e-9)
+
+
+def test_resample_like_another_layer(viewer, qtbot, difficult):
+    add(viewer, difficult)
+    target = Grid.from_spacing((2, 2, 2), (12, 10, 8), difficult.grid.origin)
+    add(viewer, Volume(np.zeros(target.shape, np.int16), target, name="target"))
+    dock = open_dock(viewer, qtbot, "resample")
+    dock.layers["volume"].choose(viewer.layers["difficult"])
+    dock.layers["like"].choose(viewer.layers["target"])
+    press(qtbot, dock)
+    assert layer_to_volume(viewer.layers[-1]).grid.same_space(target)
+    assert "another grid" in dock.bar.message
+
+
+def test_resample_to_a_spacing_given_x_first(viewer, qtbot, difficult):
+    add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "resample")
+    field = dock.fields["spacing"]
+    assert field.value() is None
+    field.given.setChecked(True)
+    assert field.layout().itemAt(1).widget().text() == "x"
+    field.layout().itemAt(2).widget().setText("1.5")  # x is shown first
+    field.layout().itemAt(6).widget().setText("2,5")
+    assert field.value() == (2.5, 1.0, 1.5)
+    press(qtbot, dock)
+    np.testing.assert_allclose(layer_to_volume(viewer.layers[-1]).grid.spacing, (2.5, 1.0, 1.5))
+
+
+def test_labels_are_resampled_too(viewer, qtbot, difficult):
+    labels = difficult.replace(data=(difficult.data % 3).astype(np.uint8), kind="labels", labels={1: "a", 2: "b"})
+    add(viewer, labels)
+    dock = open_dock(viewer, qtbot, "reorient")
+    dock.fields["code"].edit.setText("RAS")
+    press(qtbot, dock)
+    made = viewer.layers[-1]
+    assert isinstance(made, Labels)
+    volume = layer_to_volume(made)
+    assert volume.grid.code == "RAS"
+    assert volume.labels == labels.labels
+    np.testing.assert_array_equal(made.data, viewer.layers[0].data)  # the picture on screen is the same
+
+
+def test_frames_are_all_filtered(viewer, qtbot, rng):
+    grid = difficult_grid((3, 6, 7, 8)[1:], Frames("time", (0, 0.5, 1), "s"))
+    volume = Volume(rng.normal(size=grid.shape).astype(np.float32), grid, name="beat")
+    add(viewer, volume)
+    dock = open_dock(viewer, qtbot, "median")
+    press(qtbot, dock)
+    result = layer_to_volume(viewer.layers[-1])
+    assert result.grid == grid
+    np.testing.assert_array_equal(result.data, apply("median", volume, size=3).data)
+
+
+def test_a_plain_2d_image_of_napari_works_too(viewer, qtbot, rng):
+    data = rng.normal(size=(20, 30)).astype(np.float32)
+    viewer.add_image(data, scale=(2, 3), name="plain")
+    dock = open_dock(viewer, qtbot, "median")
+    press(qtbot, dock)
+    made = viewer.layers[-1]
+    assert made.data.shape == (1, 20, 30)
+    np.testing.assert_allclose(made.scale[-2:], (2, 3))
+    np.testing.assert_array_equal(made.data[0], catalogue.OPERATIONS["median"].function(data))
+
+
+def test_a_layer_moved_by_hand_asks_first(viewer, qtbot, difficult, monkeypatch):
+    layer = add(viewer, difficult)
+    layer.translate = np.add(layer.translate, 1)
+    dock = open_dock(viewer, qtbot, "median")
+    press(qtbot, dock)
+    assert "edited by hand" in dock.bar.message
+    assert len(viewer.layers) == 1
+    monkeypatch.setattr(dock_module, "confirm_moved", lambda *_: True)
+    press(qtbot, dock)
+    shift = layer_to_volume(viewer.layers[-1]).grid.origin - np.array(difficult.grid.origin)
+    np.testing.assert_allclose(np.linalg.norm(shift), np.sqrt(3))
+
+
+def test_the_contrast_slider_reaches_all_values(viewer, qtbot, difficult):
+    open_dock(viewer, qtbot, "median")
+    layer = add(viewer, difficult, contrast_limits=(100, 200))
+    assert tuple(layer.contrast_limits) == (100, 200)
+    low, high = layer.contrast_limits_range
+    assert low <= difficult.data.min() + 1
+    assert high >= difficult.data.max() - 1
+
+
+def test_numbers_can_be_read(viewer, qtbot):
+    dock = open_dock(viewer, qtbot, "affine")
+    viewer.window._qt_window.show()
+    field = dock.fields["rotate"]
+    field.set_value((12.5, 0.0, -90.0))
+    assert [entry.text() for entry in field.entries] == ["12.5", "0", "-90"]
+    for entry in field.entries:
+        assert entry.width() >= entry.fontMetrics().horizontalAdvance("-123.4") + 8
+
+
+@pytest.mark.parametrize("text", ["", "two", "nan", "inf"])
+def test_what_is_no_number_is_told(viewer, qtbot, difficult, text):
+    add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "affine")
+    dock.fields["translate"].entries[0].setText(text)
+    press(qtbot, dock)
+    assert "translate" in dock.bar.message
+    assert len(viewer.layers) == 1
+
+
+def test_painting_is_noted(viewer, qtbot, difficult):
+    volume = difficult.replace(data=np.zeros(difficult.grid.shape, np.uint8), kind="labels",
+                               meta={"hash": "abc", "series": "1"}, history=({"operation": "otsu"},))  # fmt: skip
+    open_dock(viewer, qtbot, "median")
+    layer = add(viewer, volume)
+    assert len(layer_to_volume(layer).history) == 1
+    layer.paint((2, 3, 4), 1)
+    taken = layer_to_volume(layer)
+    assert taken.history[-1]["operation"] == "manual edit"
+    assert dict(taken.meta) == {"series": "1"}
