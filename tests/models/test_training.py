@@ -110,6 +110,20 @@ def test_the_loss_of_hand_made_logits():
     assert float(dice_and_cross_entropy(changed, truth)) == pytest.approx(0, abs=1e-5)
 
 
+def test_a_class_that_the_batch_lacks_does_not_count_and_weights_do():
+    truth = torch.tensor([[[0, 1], [1, 0]]])
+    logits = torch.zeros(1, 3, 2, 2)
+    # ln 3 of entropy; of class 1 alone: overlap 2/3, found 4/3, true 2.
+    dice = 1 - (2 * 2 / 3 + 1) / (4 / 3 + 2 + 1)
+    assert float(dice_and_cross_entropy(logits, truth)) == pytest.approx(np.log(3) + dice)
+    logits[:, 0] = 2.0
+    plain, weighted = (dice_and_cross_entropy(logits, truth, w) for w in (None, (1.0, 4.0, 1.0)))
+    assert float(weighted) > float(plain)
+    # Only background: entropy alone.
+    alone = dice_and_cross_entropy(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))
+    assert float(alone) == pytest.approx(np.log(3))
+
+
 def test_what_was_exported_is_what_runs(found, tmp_path):
     card = {
         "name": "discs",

@@ -264,7 +264,8 @@ def test_region_growing_from_clicked_seeds(viewer, qtbot):
     dock.fields["threshold"].set_value(10.0)
     press(qtbot, dock)
     assert dock.bar.message.endswith("is done")
-    made = viewer.layers[-1]
+    assert viewer.layers[-1] is points  # the seeds stay on top
+    made = viewer.layers["block · region growing 10.0"]
     np.testing.assert_array_equal(np.asarray(made.data) > 0, layer.data == 100)
 
 

@@ -146,8 +146,8 @@ def test_regions_stay_where_they_are(block, qtbot, tmp_path, name, suffix):
         viewer.layers.selection.active = image
     settings = {"threshold": 10.0} if name == "region_grow" else {}
     dock = run_dock(viewer, qtbot, name, settings)
-    made = viewer.layers[-1]
-    assert isinstance(made, Labels), dock.bar.message
+    made = next((layer for layer in viewer.layers if isinstance(layer, Labels)), None)
+    assert made is not None, dock.bar.message
     path = tmp_path / f"region{suffix}"
     made.save(str(path), plugin="napari-lightbox")
     readers = (by_nibabel, by_simpleitk) if suffix == ".nii.gz" else (by_simpleitk,)

@@ -271,19 +271,19 @@ class Card:
             self.training_data and f"Training data: {self.training_data}",
             self.licence and f"Licence: {self.licence}",
         ]
-        lines += [f"{_words(key)}: {_shown(value)}" for key, value in self.figures.items()]
-        return "\n".join(line for line in lines if line)
+        return "\n".join([*(line for line in lines if line), *_figure_lines(self.figures)])
 
 
-def _words(key: str) -> str:
-    return key.replace("_", " ")
-
-
-def _shown(value: Any) -> str:
-    """Write a figure, or several under one name, on one line."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_words(k)} {_shown(v)}" for k, v in value.items())
-    return ", ".join(map(_shown, value)) if isinstance(value, list) else str(value)
+def _figure_lines(figures: Mapping[str, Any], indent: str = "") -> list[str]:
+    """Write figures one a line, those under one name indented below it."""
+    lines = []
+    for key, value in figures.items():
+        name = str(key).replace("_", " ")
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{name}:", *_figure_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    return lines
 
 
 def file_sha256(path: Path) -> str:

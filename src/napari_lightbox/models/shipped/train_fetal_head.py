@@ -245,7 +245,7 @@ def card(figures: dict) -> dict:
         "description": "Finds the fetal head in a 2D ultrasound picture of a standard plane, "
         "so that its circumference can be measured.",
         "intended_use": "Research and teaching, not for clinical use.",
-        "training_data": "324 pictures with head masks of HC18 (CC-BY-4.0): T. L. A. van den Heuvel, D. de Bruijn, "
+        "training_data": "325 pictures with head masks of HC18 (CC-BY-4.0): T. L. A. van den Heuvel, D. de Bruijn, "
         "C. L. de Korte, B. van Ginneken, Automated measurement of fetal head circumference, Zenodo 1327317, "
         "PLoS ONE 13(8) e0200412, 2018; box-averaged from 800 x 540 to 192 x 128.",
         "figures": figures,

@@ -1,0 +1,7 @@
+"""``python -m napari_lightbox.cli`` is `lightbox`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

@@ -1,0 +1,215 @@
+"""Commands that go through many cases: recipes, models, training."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileError, InputError, LightboxError, need
+from ..io import suffixes, write
+from ..progress import Cancelled, track
+from ..recipe import Recipe
+from ..volume import Volume
+from .commands import err, out, read_input
+
+
+def case_name(path: str) -> str:
+    """Return the name of a case: of its file without the suffix, or of its folder.
+
+    Examples
+    --------
+    >>> case_name("scans/ct.nii.gz"), case_name("scans/dicom/")
+    ('ct', 'dicom')
+    """
+    name = Path(path).name or Path(path).resolve().name
+    for suffix in suffixes():
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _cases(inputs: Sequence[str], size: int = 1) -> dict[str, list[str]]:
+    """Group the inputs to cases by name; two cases of one name would write the same files."""
+    if len(inputs) % size:
+        raise InputError(
+            f"{len(inputs)} files are given, but the model takes {size} channels a case: give them in turn"
+        )
+    cases: dict[str, list[str]] = {}
+    for start in range(0, len(inputs), size):
+        files = [*inputs[start : start + size]]
+        name = case_name(files[0])
+        if name in cases:
+            raise InputError(f"{cases[name][0]} and {files[0]} have the same name, {name!r}: run them into two folders")
+        cases[name] = files
+    return cases
+
+
+def _folder(path: str, suffix: str) -> Path:
+    if suffix not in suffixes(write=True):
+        raise InputError(f"--suffix {suffix!r} cannot be written: use one of {', '.join(suffixes(write=True))}")
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"folder {folder} cannot be made: {error.strerror or error}") from error
+    return folder
+
+
+def _go_through(
+    cases: dict[str, list[str]],
+    targets: Callable[[str], list[Path]],
+    work: Callable[[list[str]], list[Volume]],
+    overwrite: bool,
+) -> int:
+    """Do all cases; a bad one is named and the rest go on. Returns the exit code."""
+    failed = []
+    for name, files in track(list(cases.items()), "cases"):
+        wanted = targets(name)
+        if not overwrite and all(path.exists() for path in wanted):
+            out(f"{name}: done before, {wanted[0]} is there")
+            continue
+        there = [path for path in wanted if path.exists()]
+        try:
+            if there and not overwrite:
+                raise FileError(f"{there[0]} exists, but not all results: remove it or add --overwrite")
+            _write_together(work(files), wanted)
+            out(f"{name}: {', '.join(str(path) for path in wanted)}")
+        except (LightboxError, OSError, MemoryError) as error:
+            failed.append(name)
+            err(f"{name}: {error}")
+    if failed:
+        err(f"{len(failed)} of {len(cases)} cases failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _write_together(volumes: list[Volume], targets: list[Path]) -> None:
+    """Write all results of a case; if one fails or the work is stopped, those that are new are removed again."""
+    new = [path for path in targets if not path.exists()]
+    try:
+        for volume, path in zip(volumes, targets, strict=True):
+            write(volume, path)
+    except (Exception, KeyboardInterrupt, Cancelled):
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
+
+
+# run --------------------------------------------------------------------------------------------------------------
+
+
+def run_recipe(args: argparse.Namespace) -> int:
+    """Run a recipe over all inputs."""
+    recipe, folder = Recipe.load(args.recipe), _folder(args.out, args.suffix)
+    further = {}
+    for pair in args.further:
+        name, sign, file = pair.partition("=")
+        if not sign or not name or not file:
+            raise InputError(f"--with {pair!r} must be a name and a file, such as --with mask=mask.nii.gz")
+        further[name] = read_input(args, file)
+    wanted = {name for step in recipe.steps for name in step.volumes} - set(further)
+    if wanted:
+        names = ", ".join(repr(n) for n in sorted(wanted))
+        raise InputError(f"the recipe needs further volumes ({names}): give each as --with NAME=FILE")
+    stem = Path(args.recipe).stem
+
+    def targets(name: str) -> list[Path]:
+        return [folder / f"{name}_{stem}{args.suffix}"]
+
+    def work(files: list[str]) -> list[Volume]:
+        return [recipe.run(read_input(args, files[0]), inputs=further)]
+
+    return _go_through(_cases(args.inputs), targets, work, args.overwrite)
+
+
+# predict ----------------------------------------------------------------------------------------------------------
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Run a model over all cases."""
+    from .. import models
+
+    card = models.read_card(args.model)
+    folder, cases = _folder(args.out, args.suffix), _cases(args.inputs, len(card.input.channels))
+    model = models.load(args.model)
+    call = _call(args, card)
+
+    def targets(name: str) -> list[Path]:
+        return [folder / f"{name}_{part}{args.suffix}" for part in _parts(args, card)]
+
+    def work(files: list[str]) -> list[Volume]:
+        channels = [read_input(args, file) for file in files]
+        found = models.predict(channels, model, **call)
+        for note in found.notes:
+            out(f"{case_name(files[0])}: {note}")
+        return _results(args, card, found)
+
+    return _go_through(cases, targets, work, args.overwrite)
+
+
+def _call(args: argparse.Namespace, card: Any) -> dict[str, Any]:
+    call = {"device": args.device, "overlap": args.overlap, "blending": args.blending, "mirror": args.mirror}
+    call["uncertainty"] = args.uncertainty
+    call["probabilities"] = "all" if "all" in args.probability else tuple(_class(card, n)[0] for n in args.probability)
+    if args.window is not None:
+        try:
+            call["window"] = tuple(int(n) for n in reversed(args.window.split(",")))
+        except ValueError:
+            raise InputError(f"--window {args.window!r} must be whole numbers, such as 96,96,64") from None
+    return call
+
+
+def _class(card: Any, name: str) -> tuple[int, str]:
+    """Return value and name of a class that is named by either."""
+    known = {card.output.label(v).name: v for v in card.output.values}
+    value = known.get(name, int(name) if name.isdecimal() else None)
+    if value not in known.values():
+        raise InputError(f"class {name!r} is unknown to model {card.name!r}: use one of {', '.join(known)}, or all")
+    return value, card.output.label(value).name
+
+
+def _classes(args: argparse.Namespace, card: Any) -> list[tuple[int, str]]:
+    if "all" in args.probability:
+        return [(v, card.output.label(v).name) for v in card.output.values]
+    return list(dict.fromkeys(_class(card, name) for name in args.probability))
+
+
+def _parts(args: argparse.Namespace, card: Any) -> list[str]:
+    """Return what the files of a case are called, after its name."""
+    model = card.name.replace("/", "-").replace(" ", "-")
+    if card.output.kind == "image":
+        return [model]
+    parts = [model, *(f"{model}_p_{name.replace('/', '-').replace(' ', '-')}" for _, name in _classes(args, card))]
+    return parts + ([f"{model}_uncertainty"] if args.uncertainty else [])
+
+
+def _results(args: argparse.Namespace, card: Any, found: Any) -> list[Volume]:
+    if card.output.kind == "image":
+        return [found.output(0)]
+    results = [found.labels, *(found.probability(value) for value, _ in _classes(args, card))]
+    return results + ([found.uncertainty] if args.uncertainty else [])
+
+
+# train ------------------------------------------------------------------------------------------------------------
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train one of the shipped models anew."""
+    need("torch", "Training")
+    folder = Path(args.out)
+    if (folder / "card.json").exists() and not args.overwrite:
+        raise FileError(f"{folder} already holds a finished model: choose another folder, or add --overwrite")
+    if args.model == "fetal-head":
+        from ..models.shipped import train_fetal_head as script
+
+        if args.data is None:
+            raise InputError("fetal-head learns from pictures: give their folder as --data DIR")
+    else:
+        from ..models.shipped import train_ct_regions as script
+    if args.data is not None and not Path(args.data).is_dir():
+        raise FileError(f"--data {args.data} is not a folder: give the folder of the data")
+    call = []
+    for name in ("data", "out", "steps", "seed", "threads"):
+        value = getattr(args, name)
+        call += [f"--{name}", str(value)] if value is not None else []
+    script.main(call)
+    return 0

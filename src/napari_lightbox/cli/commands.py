@@ -1,0 +1,364 @@
+"""The commands of `lightbox`. Nothing heavy is imported until a command needs it."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileError, InputError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: what it is for, its arguments, and what it does (it returns the exit code)."""
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser, list[str]], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+# What several commands share --------------------------------------------------------------------------------------
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how files are read."""
+    group = parser.add_argument_group("reading")
+    group.add_argument("--read-as", choices=("image", "labels", "probability"), help="what the values of the input are")
+    group.add_argument(
+        "--series", metavar="WHICH", help="which series of a DICOM folder: its number, UID or part of its description"
+    )
+    group.add_argument(
+        "--pixel-size",
+        metavar="X,Y[,Z]",
+        help="size of the voxels in mm, for files that do not know it (PNG, JPEG, TIFF)",
+    )
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add ``--overwrite``."""
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+
+
+def read_input(args: argparse.Namespace, path: str, kind: str | None = None):
+    """Read a file or DICOM folder as the options say."""
+    from ..io import read
+
+    spacing = None
+    if args.pixel_size is not None:
+        spacing = [*reversed(number_list(args.pixel_size, "--pixel-size"))]
+        spacing = spacing[0] if len(spacing) == 1 else spacing
+    return read(path, spacing, kind=kind or args.read_as, **({"series": args.series} if args.series else {}))
+
+
+def number_list(text: str, option: str) -> list[float]:
+    """Read lengths in mm apart by commas."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not 1 <= len(values) <= 3 or not all(0 < v < float("inf") for v in values):
+        raise InputError(f"{option} {text!r} must be one to three lengths in mm greater than zero, such as 0.5,0.5,2")
+    return values
+
+
+def check_target(path: str, overwrite: bool) -> Path:
+    """Refuse a file that cannot or must not be written, before the work is done."""
+    from ..io import suffixes
+
+    target = Path(path)
+    if not target.name.lower().endswith(suffixes(write=True)):
+        raise FileError(f"{target} names no format that can be written: end it in {', '.join(suffixes(write=True))}")
+    if not target.parent.is_dir():
+        raise FileError(f"folder {target.parent} does not exist: make it first")
+    if target.is_dir():
+        raise FileError(f"{target} is a folder: give the name of a file")
+    if target.exists() and not overwrite:
+        raise FileError(f"{target} exists: choose another name, or add --overwrite")
+    return target
+
+
+def save(volume: Any, target: Path) -> None:
+    """Write a volume and say so."""
+    from ..io import write
+    from ..report.words import xyz
+
+    write(volume, target)
+    print(f"{target}: {volume.kind}, {xyz(volume.grid.spatial_shape)} voxels of {xyz(volume.grid.spacing, 4)} mm")
+
+
+# demo -----------------------------------------------------------------------------------------------------------
+
+
+def _add_demo(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    parser.add_argument("--input", metavar="PATH", help="a volume or DICOM folder; the shipped thorax if not given")
+    parser.add_argument("--truth", metavar="PATH", help="labels on the same grid that are known to be right")
+    parser.add_argument("--model", help="a shipped model or a model's folder; chosen by the image if not given")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--out", metavar="DIR", help="write files and a report there (without a screen: lightbox-demo)")
+    parser.add_argument("--no-window", action="store_true", help="write files and a report even if there is a screen")
+    parser.add_argument("--screenshot", metavar="FILE", help="save a picture of the window as PNG and quit")
+    add_overwrite(parser)
+    add_reading(parser)
+
+
+def _run_demo(args: argparse.Namespace) -> int:
+    from . import demonstrate
+
+    return demonstrate.run(args)
+
+
+# info -----------------------------------------------------------------------------------------------------------
+
+
+def _add_info(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    parser.add_argument("path", help="a file, or a folder with DICOM series")
+    parser.add_argument("--json", action="store_true", help="write the same as JSON")
+
+
+def _run_info(args: argparse.Namespace) -> int:
+    from ..io import info
+
+    found = info(args.path)
+    print(json.dumps(found, indent=2) if args.json else "\n\n".join(_described(volume) for volume in found))
+    return 0
+
+
+def _described(facts: dict[str, Any]) -> str:
+    frames, span = facts["frames"], facts["range"]
+    unit = f" {facts['unit']}" if facts["unit"] else ""
+    labels = facts["labels"]
+    rows = {
+        "kind": f"{facts['kind']}, {facts['type']}",
+        "modality": facts["modality"] or "not stated",
+        "size": f"{_by(facts['size'])} voxels (x, y, z)",
+        "spacing": f"{_by(facts['spacing'])} mm (x, y, z)" if facts["spacing_known"] else "unknown",
+        "orientation": facts["orientation"] + (", left-handed axes" if facts["left_handed"] else ""),
+        "obliquity": f"{facts['obliquity']:.1f} degrees" if facts["orientation"] != "unknown" else "unknown",
+        "origin": f"{_by(facts['origin'], ', ')} mm (x, y, z in LPS)" if facts["orientation"] != "unknown" else "",
+        "frames": frames and f"{len(frames['values'])} ({frames['kind']}, {_span(frames)})",
+        "values": f"{span[0]:.6g} to {span[1]:.6g}{unit}" if span else "no finite values",
+        "labels": ", ".join(f"{v} {n}" for v, n in [*labels.items()][:12]) + (" ..." if len(labels) > 12 else ""),
+    }
+    lines = [facts["name"], *(f"  {name:<12} {value}" for name, value in rows.items() if value)]
+    if facts["shear"] > 0.05:
+        lines.append(f"  warning      the axes are sheared by {facts['shear']:.1f} degrees")
+    lines += [f"  warning      {note}" for note in facts["notes"]]
+    return "\n".join(lines)
+
+
+def _by(values: tuple, between: str = " x ") -> str:
+    return between.join(f"{v:.6g}" for v in values)
+
+
+def _span(frames: dict[str, Any]) -> str:
+    unit = f" {frames['unit']}" if frames["unit"] else ""
+    return f"{frames['values'][0]:g} to {frames['values'][-1]:g}{unit}"
+
+
+# convert --------------------------------------------------------------------------------------------------------
+
+
+def _add_convert(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    parser.add_argument("input", metavar="IN", help="a file or a DICOM folder")
+    parser.add_argument("output", metavar="OUT", help="the file to write; its suffix tells the format")
+    parser.add_argument("--orientation", metavar="CODE", help="order of the stored axes, such as LPS or RAS")
+    parser.add_argument("--spacing", metavar="X,Y,Z", help="resample to voxels of this size in mm; one number for all")
+    add_overwrite(parser)
+    add_reading(parser)
+
+
+def _run_convert(args: argparse.Namespace) -> int:
+    from ..apply import apply
+
+    target = check_target(args.output, args.overwrite)
+    spacing = None
+    if args.spacing is not None:
+        spacing = number_list(args.spacing, "--spacing")
+        if len(spacing) == 2:
+            raise InputError(f"--spacing {args.spacing!r} must be one length or three, such as 1 or 1,1,2")
+        spacing = tuple(reversed(spacing if len(spacing) == 3 else spacing * 3))
+    volume = read_input(args, args.input)
+    if args.orientation is not None:
+        volume = apply("reorient", volume, code=args.orientation)
+    if spacing is not None:
+        volume = apply("resample", volume, spacing=spacing)
+    save(volume, target)
+    return 0
+
+
+# apply ----------------------------------------------------------------------------------------------------------
+
+
+def _add_apply(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    from ..catalogue import OPERATIONS
+    from . import arguments
+
+    parser.description = "Run one operation on a volume. 'lightbox apply OPERATION --help' explains its parameters."
+    names = [a for a in argv if not a.startswith("-")][1:2]
+    subparsers = parser.add_subparsers(metavar="OPERATION", title="operations", dest="operation", required=True)
+    for name, row in OPERATIONS.items():
+        summary = row.summary.replace("%", "%%")
+        sub = subparsers.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        if names == [name]:
+            _add_one_operation(sub, row)
+            arguments.add_parameters(sub, row)
+
+
+def _add_one_operation(parser: argparse.ArgumentParser, row: Any) -> None:
+    others = [p for p in row.parameters if p.role in ("image", "labels", "volume")]
+    parser.add_argument("input", metavar="INPUT", help="a file or a DICOM folder")
+    if others:
+        names = ", ".join(p.name for p in others)
+        parser.add_argument("others", metavar="INPUT2", nargs="*", help=f"further volumes, in this order: {names}")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write; its suffix tells the format")
+    parser.add_argument("--recipe", metavar="FILE", help="also save the step as a recipe for 'lightbox run'")
+    if not row.on_volumes:
+        whole = "axial planes" if row.planes else "the whole volume at once"
+        parser.add_argument("--plane", help=f"axial, coronal, sagittal, z, y or x: slice by slice (default: {whole})")
+    add_overwrite(parser)
+    add_reading(parser)
+
+
+def _run_apply(args: argparse.Namespace) -> int:
+    from ..apply import apply
+    from ..catalogue import operation
+    from ..recipe import Recipe
+    from .arguments import points
+
+    row = operation(args.operation)
+    target = check_target(args.out, args.overwrite)
+    recipe = _recipe_target(args)
+    kinds = {p.name: "labels" if p.role == "labels" else None for p in row.parameters}
+    roles = {p.name: p.role for p in row.parameters}
+    values = {
+        name.removeprefix("parameter_"): value for name, value in vars(args).items() if name.startswith("parameter_")
+    }
+    for name, value in values.items():
+        if roles[name] == "seeds":
+            values[name] = points(value)
+        elif roles[name] in ("image", "labels", "volume"):
+            values[name] = read_input(args, value, kinds[name])
+    free = [p.name for p in row.parameters if p.role in ("image", "labels", "volume") and p.name not in values]
+    files = getattr(args, "others", [])
+    if len(files) > len(free):
+        raise InputError(f"{row.name} takes {len(free)} further volumes, not {len(files)}: leave {files[-1]} out")
+    values |= {name: read_input(args, file, kinds[name]) for name, file in zip(free, files, strict=False)}
+    plane = getattr(args, "plane", None)
+    result = apply(row.name, read_input(args, args.input), plane=plane, **values)
+    save(result, target)
+    if recipe is not None:
+        print(f"{Recipe.of(result).save(recipe)}: recipe of {len(result.history)} steps")
+    return 0
+
+
+def _recipe_target(args: argparse.Namespace) -> Path | None:
+    if args.recipe is None:
+        return None
+    target = Path(args.recipe)
+    if target.exists() and not args.overwrite:
+        raise FileError(f"{target} exists: choose another name, or add --overwrite")
+    return target
+
+
+# models ---------------------------------------------------------------------------------------------------------
+
+
+def _add_models(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    parser.add_argument("model", nargs="?", help="show this one alone, by its name or folder")
+
+
+def _run_models(args: argparse.Namespace) -> int:
+    from ..models.loaders import available, read_card
+
+    cards = [read_card(args.model)] if args.model else [*available().values()]
+    print("\n\n".join(_card_text(card) for card in cards) if cards else "No models are shipped with this version.")
+    return 0
+
+
+def _card_text(card: Any) -> str:
+    first, *rest = card.describe().splitlines()
+    return "\n".join([first, *(f"  {line}" for line in rest)])
+
+
+# The long ones ----------------------------------------------------------------------------------------------------
+
+
+def _add_run(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe, as docks, 'apply --recipe' and the demo save it")
+    parser.add_argument("inputs", metavar="IN", nargs="+", help="files or DICOM folders, each a case of its own")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results, made if it is missing")
+    parser.add_argument(
+        "--with",
+        dest="further",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a further volume that the recipe needs, by the name it uses; the same for all cases",
+    )
+    parser.add_argument("--suffix", default=".nii.gz", help="format of the results (default .nii.gz)")
+    add_overwrite(parser)
+    add_reading(parser)
+
+
+def _add_predict(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    parser.add_argument("model", metavar="MODEL", help="name of a shipped model, or a model's folder")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files or DICOM folders; channels of a case in turn")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results, made if it is missing")
+    parser.add_argument(
+        "--probability", action="append", default=[], metavar="NAME", help="keep the probability of this class, or all"
+    )
+    parser.add_argument("--uncertainty", action="store_true", help="keep the normalised entropy of the classes")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+    parser.add_argument("--window", metavar="X,Y[,Z]", help="size of the sliding window, voxels (default: the card's)")
+    parser.add_argument("--overlap", type=float, help="share that neighbouring windows have in common, 0 to below 1")
+    parser.add_argument("--blending", choices=("gaussian", "constant"), help="weights inside a window")
+    parser.add_argument("--mirror", action="store_true", help="average over mirrored windows; several times slower")
+    parser.add_argument("--suffix", default=".nii.gz", help="format of the results (default .nii.gz)")
+    add_overwrite(parser)
+    add_reading(parser)
+
+
+def _add_train(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    parser.add_argument("model", choices=("fetal-head", "ct-regions"), help="which of the shipped models to train anew")
+    parser.add_argument("--data", metavar="DIR", help="folder of the data; fetal-head needs it, ct-regions for figures")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the model; goes on if unfinished")
+    parser.add_argument("--steps", type=int, help="batches to learn from")
+    parser.add_argument("--seed", type=int, help="random seed")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    add_overwrite(parser)
+
+
+def _batch(name: str) -> Callable[[argparse.Namespace], int]:
+    def run(args: argparse.Namespace) -> int:
+        from . import batch
+
+        return getattr(batch, name)(args)
+
+    return run
+
+
+COMMANDS = {
+    "demo": Command(
+        "see everything at work on a volume: in a napari window, or as files and a report", _add_demo, _run_demo
+    ),
+    "info": Command("say what a file or a DICOM folder holds", _add_info, _run_info),
+    "convert": Command("write a volume in another format, orientation or spacing", _add_convert, _run_convert),
+    "apply": Command("run one operation on a volume", _add_apply, _run_apply),
+    "run": Command("run a recipe over one volume or many", _add_run, _batch("run_recipe")),
+    "predict": Command("run a model over volumes", _add_predict, _batch("predict")),
+    "models": Command("list the shipped models and what their cards say", _add_models, _run_models),
+    "train": Command("train a shipped model anew", _add_train, _batch("train")),
+}
+
+
+def out(text: str) -> None:
+    """Print a line at once, so that the lines of a long run can be followed."""
+    print(text, flush=True)
+
+
+def err(text: str) -> None:
+    """Print a line to standard error."""
+    print(f"lightbox: {text}", file=sys.stderr, flush=True)

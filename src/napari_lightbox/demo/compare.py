@@ -1,0 +1,136 @@
+"""Where a segmentation and the truth agree and where they do not, as one label volume."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..ops import metrics
+from ..volume import Label, Volume
+
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = 1, 2, 3, 4
+OUTCOMES = {
+    TRUE_POSITIVE: Label("true positive", "#66bb6a"),
+    FALSE_POSITIVE: Label("false positive", "#ef5350"),
+    FALSE_NEGATIVE: Label("false negative", "#42a5f5"),
+    WRONG_CLASS: Label("wrong class", "#ffca28"),
+}
+# What other label sets call the parts of a class, by the beginnings of their words.
+_PARTS = {
+    "bone": ("vertebra", "rib", "hip", "sacrum", "femur", "sternum", "clavic", "scapula", "humerus", "skull", "bone"),
+    "lung": ("lung",),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Parameters
+    ----------
+    volume : Volume
+        Labels: `OUTCOMES`.
+    rows : list of dict
+        One row a class: ``class``, ``Dice``, and the voxels right, too many and missed.
+    note : str
+        What was compared with what.
+    """
+
+    volume: Volume
+    rows: list[dict[str, Any]]
+    note: str
+
+
+def matching(found: Mapping[int, Label], truth: Mapping[int, Label], names: Mapping[str, str] | None = None) -> dict:
+    """Say which class each label of the truth belongs to.
+
+    Parameters
+    ----------
+    found, truth : mapping of int to Label
+        Labels of the segmentation and of the truth.
+    names : mapping of str to str, optional
+        Name in the truth to name of the class, stronger than the rules: equal names, a name with the class as one of
+        its words (``"left lung"``, ``"lung_upper_lobe_left"``), and for bone the names of bones.
+
+    Returns
+    -------
+    dict of int to int
+        Truth value to class value; labels that belong to none of the classes go to ``"body"`` where both have one.
+
+    Examples
+    --------
+    >>> matching({1: Label("lung")}, {3: Label("left lung"), 4: Label("liver")})
+    {3: 1}
+    """
+    classes = {label.name.lower(): value for value, label in found.items() if value}
+    body = classes.get("body")
+    has_body = any(label.name.lower() == "body" for label in truth.values())
+    table = {}
+    for value, label in truth.items():
+        name = (names or {}).get(label.name, label.name).lower()
+        words = name.replace("_", " ").replace("-", " ").split()
+        fits = [c for c in classes if c == name]
+        fits = fits or [c for c in classes if any(w.startswith(p) for w in words for p in _PARTS.get(c, (c,)))]
+        if fits:
+            table[value] = classes[fits[0]]
+        elif body is not None and has_body and value:
+            table[value] = body
+    return table
+
+
+def against(found: Volume, truth: Volume, names: Mapping[str, str] | None = None) -> Comparison | None:
+    """Compare a segmentation with the truth.
+
+    Parameters
+    ----------
+    found, truth : Volume
+        Labels on one grid; their classes are matched by name, or by value where the truth has no names.
+    names : mapping of str to str, optional
+        See `matching`.
+
+    Returns
+    -------
+    Comparison or None
+        None where they have no class in common.
+    """
+    found.grid.require_same_space(truth.grid, f"{found.name!r} and {truth.name!r}")
+    table = matching(found.labels, truth.labels, names)
+    if not truth.labels:
+        table = {value: value for value in found.labels if value}
+    shared = sorted(set(table.values()))
+    if not shared:
+        return None
+    said = np.asarray(found.data)
+    reference = _mapped(np.asarray(truth.data), table)
+    if reference.ndim < said.ndim:
+        reference = np.broadcast_to(reference, said.shape)
+    rows = [_row(row, found) for row in metrics.confusion(said, reference, shared)]
+    # The body is what all the rest lies in: leaving it out keeps the errors visible.
+    drawn = [v for v in shared if found.labels[v].name.lower() != "body"] or shared
+    model, real = (np.where(np.isin(a, drawn), a, 0) for a in (said, reference))
+    outcome = np.zeros(said.shape, np.uint8)
+    outcome[(model == real) & (real != 0)] = TRUE_POSITIVE
+    outcome[(model != 0) & (real == 0)] = FALSE_POSITIVE
+    outcome[(model == 0) & (real != 0)] = FALSE_NEGATIVE
+    outcome[(model != real) & (model != 0) & (real != 0)] = WRONG_CLASS
+    meta = {k: v for k, v in found.meta.items() if k not in ("unit", "windows")}
+    volume = Volume(outcome, found.grid, "labels", f"{found.name} · against truth", OUTCOMES, meta)
+    return Comparison(volume, rows, f"Classes: {', '.join(found.labels[v].name for v in drawn)}.")
+
+
+def _mapped(truth: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
+    out = np.zeros(truth.shape, np.int32)
+    for value, target in table.items():
+        out[truth == value] = target
+    return out
+
+
+def _row(row: Mapping[str, Any], found: Volume) -> dict[str, Any]:
+    return {
+        "class": found.labels[row["label"]].name,
+        "Dice": round(float(row["dice"]), 4),
+        "voxels right": row["tp"],
+        "too many": row["fp"],
+        "missed": row["fn"],
+    }

@@ -1,0 +1,554 @@
+"""The command line: every operation of the catalogue, points as people write them, errors in a sentence."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import napari_lightbox as lb
+from napari_lightbox.catalogue import OPERATIONS
+from napari_lightbox.cli import arguments, main, table
+from napari_lightbox.cli.bar import Bar
+from napari_lightbox.cli.batch import case_name
+from napari_lightbox.volume import Volume
+
+RUN = [sys.executable, "-m", "napari_lightbox.cli"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, rng):
+    """Work in a folder with ``a.nii.gz``, a small oblique-free volume, and ``mask.nii.gz`` on its grid."""
+    monkeypatch.chdir(tmp_path)
+    grid = lb.Grid.from_spacing((3.0, 2.0, 1.0), (6, 8, 10), (-5.0, 10.0, 20.0))
+    volume = Volume(rng.integers(0, 50, (6, 8, 10)).astype(np.int16), grid, name="a")
+    volume.data[2:4, 3:6, 2:7] += 500
+    lb.write(volume, "a.nii.gz")
+    lb.write(volume.replace(data=(volume.data > 300).astype(np.uint8), kind="labels", name="mask"), "mask.nii.gz")
+    return volume
+
+
+def run(*argv: str, code: int = 0) -> None:
+    assert main([str(a) for a in argv]) == code
+
+
+# Starting -----------------------------------------------------------------------------------------------------------
+
+
+def test_help_is_quick():
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([*RUN, "--help"], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert "demo" in done.stdout
+    bare = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import argparse"], check=True)
+    bare = time.perf_counter() - bare
+    # 0.3 s, more where the machine is so busy that Python alone starts slowly.
+    assert min(times) < max(0.3, 4 * bare)
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from napari_lightbox.cli import main; main(['--help'])\n"
+        "print({m for m in sys.modules if m.split('.')[0] in ('numpy', 'scipy', 'torch', 'napari')})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("set()")
+
+
+def test_version_and_no_command(capsys):
+    run("--version")
+    assert capsys.readouterr().out.strip() == f"napari-lightbox {lb.__version__}"
+    run()
+    assert "COMMAND" in capsys.readouterr().out
+
+
+def test_every_operation_is_listed_and_explained(capsys):
+    run("apply", "--help")
+    listed = capsys.readouterr().out
+    for name, row in OPERATIONS.items():
+        assert re.search(rf"^\s+{name}\b", listed, re.M)
+        run("apply", name, "--help")
+        text = capsys.readouterr().out
+        for parameter in row.parameters:
+            assert arguments.option_name(parameter) in text or parameter.is_layer
+
+
+# apply --------------------------------------------------------------------------------------------------------------
+
+
+def test_apply_equals_the_function(here, capsys):
+    run("apply", "median", "a.nii.gz", "--out", "m.nii.gz", "--size", "5", "--mode", "nearest")
+    result = lb.read("m.nii.gz")
+    np.testing.assert_array_equal(result.data, lb.filters.median(here.data, 5, mode="nearest"))
+    assert result.grid.same_space(here.grid)
+    assert result.history[-1]["parameters"] == {"size": 5, "mode": "nearest"}
+    assert "m.nii.gz" in capsys.readouterr().out
+
+
+def test_planes(here):
+    run("apply", "median", "a.nii.gz", "--out", "m.nii.gz", "--plane", "coronal")
+    expected = np.stack([lb.filters.median(here.data[:, y]) for y in range(8)], axis=1)
+    np.testing.assert_array_equal(lb.read("m.nii.gz").data, expected)
+
+
+@pytest.mark.parametrize("how", [["24,16,1"], ["24,16,1;25,16,1"], ["24,16,1", "25,16,1"], ["24, 16, 1; 25, 16, 1"]])
+def test_seeds_are_typed_as_x_y_z(here, how):
+    """The block lies at index z 2-3, y 3-5, x 2-6: x 22 to 26, y 16 to 20, z 1 to 4 mm."""
+    run("apply", "region_grow", "a.nii.gz", "--out", "g.nii.gz", "--threshold", "100", "--seeds", *how)
+    np.testing.assert_array_equal(lb.read("g.nii.gz").data, (here.data > 300).astype(np.uint8))
+
+
+def test_negative_points_are_no_options(here):
+    shifted = here.replace(grid=lb.Grid.from_spacing((3.0, 2.0, 1.0), (6, 8, 10), (-50.0, -60.0, -70.0)))
+    lb.write(shifted, "n.nii.gz")
+    run(
+        "apply",
+        "region_grow",
+        "n.nii.gz",
+        "--out",
+        "g.nii.gz",
+        "--threshold",
+        "100",
+        "--seeds",
+        "-66,-52,-44",
+        "-67,-52,-44",
+    )
+    assert lb.read("g.nii.gz").data.sum() == (here.data > 300).sum()
+
+
+def test_further_volumes_by_place_and_by_name(here):
+    for number, extra in enumerate((["mask.nii.gz"], ["--mask", "mask.nii.gz"])):
+        inputs = ["a.nii.gz", *extra] if number == 0 else ["a.nii.gz"]
+        options = extra if number else []
+        out = f"g{number}.nii.gz"
+        run("apply", "region_grow", *inputs, "--out", out, "--threshold", "1e5", "--seeds", "24,16,1", *options)
+        np.testing.assert_array_equal(lb.read(out).data, (here.data > 300).astype(np.uint8))
+
+
+def test_lengths_are_typed_as_x_y_z(here):
+    run("apply", "resample", "a.nii.gz", "--out", "r.nii.gz", "--spacing", "2,4,6", "--order", "nearest")
+    assert lb.read("r.nii.gz").grid.spacing == pytest.approx((6, 4, 2))
+    run("apply", "affine", "a.nii.gz", "--out", "t.nii.gz", "--translate", "-1,0,3", "--order", "nearest")
+    moved = lb.read("t.nii.gz").data
+    np.testing.assert_array_equal(moved[1:, :, :-1], here.data[:-1, :, 1:])
+
+
+def test_a_matrix_is_typed_for_x_y_z(here, tmp_path):
+    rows = "1,0,0,-1; 0,1,0,0; 0,0,1,3; 0,0,0,1"
+    run("apply", "affine", "a.nii.gz", "--out", "t.nii.gz", "--order", "nearest", "--matrix", rows)
+    run("apply", "affine", "a.nii.gz", "--out", "u.nii.gz", "--order", "nearest", "--translate", "-1,0,3")
+    np.testing.assert_array_equal(lb.read("t.nii.gz").data, lb.read("u.nii.gz").data)
+    (tmp_path / "m.txt").write_text(rows.replace("; ", "\n").replace(",", " ") + "\n")
+    run("apply", "affine", "a.nii.gz", "--out", "v.nii.gz", "--order", "nearest", "--matrix", "m.txt")
+    np.testing.assert_array_equal(lb.read("v.nii.gz").data, lb.read("u.nii.gz").data)
+
+
+def test_rows_of_numbers_and_words(here):
+    run(
+        "apply",
+        "notch",
+        "a.nii.gz",
+        "--out",
+        "n.nii.gz",
+        "--centers",
+        "2,3; -1,2",
+        "--radius",
+        "1",
+        "--kind",
+        "gaussian",
+    )
+    expected = lb.apply("notch", here, centers="2,3; -1,2", radius=1, kind="gaussian")
+    np.testing.assert_allclose(lb.read("n.nii.gz").data, expected.data, rtol=1e-6)
+    run("apply", "reorient", "a.nii.gz", "--out", "o.nii.gz", "--code", "RAS")
+    assert lb.read("o.nii.gz").grid.code == "RAS"
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_default_can_be_typed(name):
+    """What the help shows as the default is read back as that default."""
+    for parameter in OPERATIONS[name].parameters:
+        if parameter.is_layer or parameter.required or parameter.default is None:
+            continue
+        typed = arguments._written(parameter)
+        if isinstance(parameter.default, bool):
+            continue
+        assert arguments.converter(parameter)(typed) == parameter.default
+
+
+def test_recipe_of_a_step_runs_again(here):
+    run("apply", "median", "a.nii.gz", "--out", "m.nii.gz", "--size", "5", "--recipe", "m.json")
+    run("run", "m.json", "a.nii.gz", "--out", "again")
+    np.testing.assert_array_equal(lb.read("again/a_m.nii.gz").data, lb.read("m.nii.gz").data)
+
+
+# Errors -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["nonsense"], "nonsense"),
+        (["apply", "mediann", "a.nii.gz", "--out", "m.nii.gz"], "mediann"),
+        (["apply", "median", "a.nii.gz"], "--out"),
+        (["apply", "median", "b.nii.gz", "--out", "m.nii.gz"], "does not exist"),
+        (["apply", "median", "a.nii.gz", "--out", "m.xyz"], "no format that can be written"),
+        (["apply", "median", "a.nii.gz", "--out", "nowhere/m.nii.gz"], "make it first"),
+        (["apply", "median", "a.nii.gz", "--out", "m.nii.gz", "--size", "4"], "odd"),
+        (["apply", "median", "a.nii.gz", "--out", "m.nii.gz", "--size", "three"], "not a whole number"),
+        (["apply", "median", "a.nii.gz", "--out", "m.nii.gz", "--size", "-3"], "between 1 and 31"),
+        (["apply", "median", "a.nii.gz", "--out", "m.nii.gz", "--mode", "mirrored"], "invalid choice"),
+        (["apply", "median", "a.nii.gz", "--out", "m.nii.gz", "--plane", "diagonal"], "diagonal"),
+        (["apply", "region_grow", "a.nii.gz", "--out", "m.nii.gz"], "seeds"),
+        (["apply", "region_grow", "a.nii.gz", "--out", "m.nii.gz", "--seeds", "1,2"], "not a point"),
+        (["apply", "region_grow", "a.nii.gz", "--out", "m.nii.gz", "--seeds", "900,2,3"], "outside"),
+        (["apply", "resample", "a.nii.gz", "--out", "m.nii.gz", "--spacing", "1,2"], "3 numbers"),
+        (["apply", "affine", "a.nii.gz", "--out", "m.nii.gz", "--matrix", "1,2"], "4x4"),
+        (["convert", "a.nii.gz", "m.nii.gz", "--orientation", "XYZ"], "XYZ"),
+        (["convert", "a.nii.gz", "m.nii.gz", "--spacing", "0"], "greater than zero"),
+        (["convert", "a.nii.gz", "m.nii.gz", "--pixel-size", "2,2,2"], "contradicts"),
+        (["run", "a.nii.gz", "a.nii.gz", "--out", "d"], "recipe"),
+        (["predict", "no-such-model", "a.nii.gz", "--out", "d"], "no-such-model"),
+        (["train", "fetal-head", "--out", "d"], "--data"),
+        (["demo", "--input", "b.nii.gz", "--no-window"], "does not exist"),
+        (["demo", "--no-window", "--screenshot", "s.png"], "screen"),
+        (["info", "b.nii.gz"], "does not exist"),
+    ],
+)
+def test_errors_are_one_sentence(here, capsys, argv, message):
+    before = sorted(os.listdir())
+    run(*argv, code=2)
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.startswith("lightbox: ")
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert sorted(os.listdir()) == before
+
+
+def test_debug_shows_the_whole_error(here):
+    with pytest.raises(lb.FileError):
+        main(["info", "b.nii.gz", "--debug"])
+
+
+def test_an_unforeseen_error_is_a_sentence_too(here, capsys, monkeypatch):
+    monkeypatch.setattr("napari_lightbox.io.info", lambda path: 1 / 0)
+    run("info", "a.nii.gz", code=2)
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_nothing_is_overwritten_silently(here, capsys):
+    Path("m.nii.gz").write_bytes(b"mine")
+    run("apply", "median", "a.nii.gz", "--out", "m.nii.gz", code=2)
+    run("convert", "a.nii.gz", "m.nii.gz", code=2)
+    assert "--overwrite" in capsys.readouterr().err
+    assert Path("m.nii.gz").read_bytes() == b"mine"
+    run("convert", "a.nii.gz", "m.nii.gz", "--overwrite")
+    assert lb.read("m.nii.gz").grid.same_space(here.grid)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_leaves_nothing_behind(tmp_path):
+    rng = np.random.default_rng(0)
+    lb.write(Volume.from_array(rng.integers(0, 9, (120, 160, 160)).astype(np.uint8), (1, 1, 1)), tmp_path / "a.nii")
+    argv = [*RUN, "apply", "median", "a.nii", "--out", "m.nii", "--size", "15"]
+    job = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(4)
+    assert job.poll() is None, "the work was over before it could be stopped"
+    started = time.perf_counter()
+    job.send_signal(signal.SIGINT)
+    _, said = job.communicate(timeout=30)
+    assert time.perf_counter() - started < 10
+    assert job.returncode == 130
+    assert "Traceback" not in said
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nii"]
+
+
+def test_a_closed_pipe_is_no_error(here):
+    code = f"{sys.executable} -m napari_lightbox.cli apply --help | head -n 1"
+    done = subprocess.run(code, shell=True, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+# Files --------------------------------------------------------------------------------------------------------------
+
+
+def test_info_says_what_a_file_holds(here, capsys):
+    run("info", "a.nii.gz")
+    text = capsys.readouterr().out
+    for wanted in ("10 x 8 x 6 voxels", "1 x 2 x 3 mm", "LPS", "20, 10, -5 mm", f"0 to {here.data.max()}"):
+        assert wanted in text
+    run("info", "a.nii.gz", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found[0]["size"] == [10, 8, 6]
+
+
+def test_info_of_frames(here, capsys):
+    grid = lb.Grid.from_spacing((1, 1, 1), (4, 3, 3, 3), frames=lb.Frames("time", (0, 2, 4, 6), "s"))
+    lb.write(Volume(np.zeros((4, 3, 3, 3), np.int16), grid), "t.nii.gz")
+    run("info", "t.nii.gz")
+    assert "4 (time, 0 to 6 s)" in capsys.readouterr().out
+
+
+def test_info_of_a_dicom_folder(data, capsys):
+    run("info", data("dicom_ct_series"))
+    text = capsys.readouterr().out
+    for wanted in ("88 x 128 x 17 voxels", "2 x 2 x 2 mm", "RAS", "CT", "0 to 696"):
+        assert wanted in text
+
+
+@pytest.mark.parametrize("name", ["b.nii.gz", "b.nrrd", "b.mha", "b.nii"])
+def test_convert_keeps_every_voxel_in_its_place(here, name):
+    run("convert", "a.nii.gz", name, "--orientation", "RAS")
+    found = lb.read(name)
+    assert found.grid.code == "RAS"
+    back = lb.apply("reorient", found, code="LPS")
+    np.testing.assert_array_equal(back.data, here.data)
+    assert back.grid.distance(here.grid) < 1e-3
+
+
+def test_convert_to_a_spacing(here):
+    run("convert", "a.nii.gz", "b.nii.gz", "--spacing", "2")
+    assert lb.read("b.nii.gz").grid.spacing == pytest.approx((2, 2, 2))
+
+
+def test_convert_a_picture_with_its_pixel_size(here):
+    from PIL import Image
+
+    Image.fromarray(np.arange(30, dtype=np.uint8).reshape(5, 6)).save("p.png")
+    run("convert", "p.png", "p.nii.gz", "--pixel-size", "0.25,0.5")
+    assert lb.read("p.nii.gz").grid.spacing[1:] == pytest.approx((0.5, 0.25))
+
+
+def test_convert_a_dicom_folder(data, tmp_path):
+    folder = data("dicom_ct_series")
+    run("convert", folder, tmp_path / "ct.nii.gz")
+    expected = lb.read(folder)
+    found = lb.read(tmp_path / "ct.nii.gz")
+    np.testing.assert_array_equal(found.data, expected.data)
+    assert found.grid.distance(expected.grid) < 1e-3
+
+
+# Many cases ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recipe(here):
+    return lb.Recipe.of(lb.apply("otsu", lb.apply("median", here))).save("steps.json")
+
+
+def test_a_bad_case_does_not_stop_the_rest(here, recipe, capsys):
+    lb.write(here.replace(data=here.data + 1), "c.nii.gz")
+    Path("b.nii.gz").write_bytes(b"no volume")
+    run("run", recipe, "a.nii.gz", "b.nii.gz", "c.nii.gz", "--out", "out", code=1)
+    said = capsys.readouterr()
+    assert "1 of 3 cases failed: b" in said.err
+    assert sorted(os.listdir("out")) == ["a_steps.nii.gz", "c_steps.nii.gz"]
+    expected = lb.apply("otsu", lb.apply("median", here))
+    np.testing.assert_array_equal(lb.read("out/a_steps.nii.gz").data, expected.data)
+
+
+def test_a_run_goes_on_where_it_was(here, recipe, capsys):
+    run("run", recipe, "a.nii.gz", "--out", "out")
+    made = os.stat("out/a_steps.nii.gz").st_mtime_ns
+    run("run", recipe, "a.nii.gz", "--out", "out")
+    assert "done before" in capsys.readouterr().out
+    assert os.stat("out/a_steps.nii.gz").st_mtime_ns == made
+    run("run", recipe, "a.nii.gz", "--out", "out", "--overwrite")
+    assert os.stat("out/a_steps.nii.gz").st_mtime_ns != made
+
+
+def test_two_cases_of_one_name_are_refused(here, recipe, capsys):
+    Path("d").mkdir()
+    lb.write(here, "d/a.nii.gz")
+    run("run", recipe, "a.nii.gz", "d/a.nii.gz", "--out", "out", code=2)
+    assert "same name" in capsys.readouterr().err
+
+
+def test_a_recipe_gets_its_further_volumes(here, capsys):
+    mask = lb.read("mask.nii.gz")
+    grown = lb.apply("region_grow", here, mask, seeds=[[1, 16, 24]], threshold=1e5)
+    lb.Recipe.of(grown).save("grow.json")
+    run("run", "grow.json", "a.nii.gz", "--out", "out", code=2)
+    assert "'mask'" in capsys.readouterr().err
+    run("run", "grow.json", "a.nii.gz", "--out", "out", "--with", "mask=mask.nii.gz")
+    np.testing.assert_array_equal(lb.read("out/a_grow.nii.gz").data, grown.data)
+
+
+def test_case_names():
+    assert case_name("x/ct.nii.gz") == "ct"
+    assert case_name("x/y.seg.nrrd") == "y"
+    assert case_name("folder/") == "folder"
+
+
+# Models -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bright(here):
+    """Write a model of one layer that finds what is brighter than 300."""
+    torch = pytest.importorskip("torch")
+    from napari_lightbox.models import networks
+
+    pytest.importorskip("safetensors")
+    from safetensors.torch import save_file
+
+    args = {"dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8]}
+    torch.manual_seed(0)
+    network = networks.build("unet", **args)
+    Path("bright").mkdir()
+    save_file(network.state_dict(), "bright/weights.safetensors")
+    card = {
+        "name": "bright",
+        "loader": "safetensors",
+        "weights": "weights.safetensors",
+        "architecture": {"name": "unet", "args": args},
+        "input": {"dims": 3, "channels": [{"name": "any"}], "divisible_by": 8},
+        "output": {"kind": "labels", "labels": {"1": "bright"}},
+    }
+    Path("bright/card.json").write_text(json.dumps(card))
+    return "bright"
+
+
+def test_predict_writes_what_was_asked_for(here, bright):
+    run("predict", bright, "a.nii.gz", "--out", "out", "--probability", "bright", "--uncertainty", "--device", "cpu")
+    assert sorted(os.listdir("out")) == [
+        "a_bright.nii.gz",
+        "a_bright_p_bright.nii.gz",
+        "a_bright_uncertainty.nii.gz",
+    ]
+    expected = lb.models.predict(here, lb.models.load(bright), probabilities=1, uncertainty=True, device="cpu")
+    labels = lb.read("out/a_bright.nii.gz")
+    np.testing.assert_array_equal(labels.data, expected.labels.data)
+    assert labels.labels[1].name == "bright"
+    assert labels.grid.same_space(here.grid)
+    np.testing.assert_allclose(lb.read("out/a_bright_p_bright.nii.gz").data, expected.probability(1).data, atol=1e-6)
+
+
+def test_predict_names_a_bad_case(here, bright, capsys):
+    Path("b.nii.gz").write_bytes(b"no volume")
+    run("predict", bright, "b.nii.gz", "a.nii.gz", "--out", "out", code=1)
+    assert "1 of 2 cases failed: b" in capsys.readouterr().err
+    assert os.listdir("out") == ["a_bright.nii.gz"]
+
+
+def test_a_class_that_does_not_exist_is_refused(here, bright, capsys):
+    run("predict", bright, "a.nii.gz", "--out", "out", "--probability", "dark", code=2)
+    assert "background, bright" in capsys.readouterr().err
+
+
+def test_shipped_models_are_listed(capsys):
+    run("models")
+    text = capsys.readouterr().out
+    for name, card in lb.models.available().items():
+        assert name in text
+        assert card.licence in text
+
+
+def test_a_finished_model_is_not_trained_over(here, bright, capsys):
+    run("train", "ct-regions", "--out", bright, code=2)
+    assert "--overwrite" in capsys.readouterr().err
+
+
+# The README ---------------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
+
+
+def test_readme_lists_the_operations():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table.updated(text) == text, "run python -m napari_lightbox.cli.table --write"
+    assert "`region_grow` | segment" in text
+
+
+@pytest.fixture
+def beside_the_samples(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_commands_of_the_readme_work(beside_the_samples):
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lightbox ")]
+    assert len(lines) >= 8
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0, line
+    # The seed of the tour lies in the lung.
+    truth = lb.read("sample_data/thorax_labels.nii.gz")
+    lung = np.isin(truth.data, [v for v, label in truth.labels.items() if "lung" in label.name])
+    grown = lb.read("lung.nii.gz").data.astype(bool)
+    assert (grown & lung).sum() > 0.95 * grown.sum() > 5000
+
+
+def test_python_of_the_readme_works(beside_the_samples):
+    found = {}
+    exec("\n".join(blocks("python")), found)
+    np.testing.assert_array_equal(found["again"].data, found["lung"].data)
+    assert found["lung"].data.sum() > 5000
+
+
+def test_card_of_the_readme_is_a_card():
+    (card,) = (json.loads(block) for block in blocks("json"))
+    assert lb.models.Card.from_dict(card).output.labels[2].colour == "#ffb74d"
+
+
+# The bar ------------------------------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A stream that says it is a terminal."""
+
+    def __init__(self):
+        self.text = ""
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+def test_bar_counts_loops_inside_loops():
+    bar = Bar(Terminal())
+    bar.update("frames", 0, 4)
+    bar.update("frames", 1, 4)
+    bar.update("slices", 5, 10)
+    assert bar.fraction() == pytest.approx(1 / 4 + 1 / 4 / 2)
+    assert bar.text().endswith("frames 1/4, slices 5/10")
+    bar.update("frames", 2, 4)
+    assert bar.fraction() == 0.5
+    bar.update("frames", 4, 4)
+    assert bar.fraction() == 1
+
+
+def test_bar_is_silent_without_a_terminal(here, capsys):
+    with open(os.devnull, "w") as nowhere:
+        assert Bar(nowhere).listener is None
+    run("apply", "median", "a.nii.gz", "--out", "m.nii.gz")
+    assert capsys.readouterr().err == ""
+
+
+def test_bar_wipes_itself_away():
+    terminal = Terminal()
+    bar = Bar(terminal)
+    bar.update("tiles", 1, 2)
+    assert "50%" in terminal.text
+    bar.close()
+    assert terminal.text.endswith("\r")
