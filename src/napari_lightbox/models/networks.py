@@ -148,7 +148,7 @@ def build(name: str, **args) -> nn.Module:
     Examples
     --------
     >>> sum(p.numel() for p in build("unet", dims=2, channels=(4, 8)).parameters())
-    2382
+    1682
     """
     if name not in ARCHITECTURES:
         raise InputError(f"architecture {name!r} is unknown: use one of {', '.join(sorted(ARCHITECTURES))}")

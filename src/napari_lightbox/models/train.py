@@ -132,8 +132,8 @@ def fit(
     >>> _ = torch.manual_seed(0)
     >>> line = nn.Linear(1, 1)
     >>> x = torch.linspace(-1, 1, 32)[:, None]
-    >>> found = fit(line, lambda step: (x, 3 * x), 300, loss=F.mse_loss, learning_rate=0.05, weight_decay=0.0)
-    >>> round(float(found.network.weight), 1)
+    >>> found = fit(line, lambda step: (x, 3 * x), 300, loss=F.mse_loss, learning_rate=0.2, weight_decay=0.0)
+    >>> round(found.network.weight.item(), 1)
     3.0
     """
     if steps < 1 or every < 1:

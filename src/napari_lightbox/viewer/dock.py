@@ -20,6 +20,7 @@ from .fields import Field, field_for, label_for, readable
 from .jobbar import JobBar
 from .layers import (
     MovedByHand,
+    layer_kind,
     layer_record,
     layer_to_volume,
     make_layer,
@@ -209,6 +210,10 @@ class OperationDock(QWidget):
     def _show(self, source_grid: Grid | None, layer: Layer) -> None:
         """Add the result; runs in the GUI thread."""
         self.viewer.add_layer(layer)
+        seeds = [i for i, other in enumerate(self.viewer.layers) if layer_kind(other) == "points"]
+        if seeds and any(p.role == "seeds" for p in self.row.parameters):
+            # What grew from the seeds must not cover them.
+            self.viewer.layers.move(len(self.viewer.layers) - 1, seeds[0])
         if self.row.result == "spectrum":
             self.bar.show_note(f"{layer.name} lies over its image; positions in it are frequencies, not millimetres")
             return

@@ -124,7 +124,7 @@ def open_path(viewer, path: str | Path, *, spacing: float | None = None, on_done
         if on_done is not None:
             on_done(layers)
 
-    asking.tell(f"Opening {path.name} ...")
+    viewer.status = f"Opening {path.name} ..."
     return run(work, title=f"Opening {path.name}", on_done=show, viewer=viewer)
 
 
