@@ -89,7 +89,7 @@ def test_no_bright_part_is_a_sentence():
     flat = Volume.from_array(np.zeros((4, 4, 4)), spacing=(1, 1, 1))
     session = demo.run(flat)
     assert any("constant" in note for note in session.notes)
-    assert any("no seed was found" in note for note in session.notes)
+    assert any("No seed was found" in note for note in session.notes)
 
 
 # Comparing -----------------------------------------------------------------------------------------------------------
@@ -142,6 +142,9 @@ def test_all_results_are_there(session, small):
     roles = [s.role for s in session.shown]
     assert roles == ["filtered", "otsu", "grown", "labels", "probability", "uncertainty", "truth", "comparison"]
     assert session.notes == []
+    names = [label.name for label in session.find("otsu").volume.labels.values()]
+    assert names[-1] == f"above {session.thresholds[-1]:.4g} HU"
+    assert len(names) == len(session.thresholds) == 3
     assert all(v.grid.same_space(small[0].grid) for v in session.volumes)
     assert all(s.note for s in session.shown if s.seconds is not None)
     # The model says what the truth was made with, but for values of exactly 0.

@@ -190,7 +190,7 @@ def test_report_is_one_whole_page(tmp_path):
     assert "the &lt;box&gt;" in text
     assert "look &amp; see" in text
     assert "1.25 s" in text
-    assert "classes 2" in text  # what was done
+    assert "otsu (classes 2)" in text  # what was done
     # 1/8 of the box less rounding: 3 x 6 x 12 voxels of 8 mm3.
     assert f"{3 * 6 * 12 * 8 / 1000:.3g}" in text
     assert "Volume (ml)" in text

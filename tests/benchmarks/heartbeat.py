@@ -12,13 +12,13 @@ import time
 
 import napari
 import numpy as np
-from napari.layers import Layer
 from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt, QTimer
 
-from napari_lightbox.errors import LightboxError
+from napari_lightbox.errors import InputError, LightboxError
 from napari_lightbox.geometry import Grid
+from napari_lightbox.io import read
 from napari_lightbox.viewer import docks, offers
-from napari_lightbox.viewer.layers import volume_to_layer
+from napari_lightbox.viewer.layers import make_layer
 from napari_lightbox.volume import Volume
 
 BEAT = 5  # ms
@@ -98,7 +98,8 @@ def inference_job(viewer, model: str):
     panel = InferencePanel(viewer)
     viewer.window.add_dock_widget(panel, name="inference")
     panel.choose_model(model)
-    spin(60, lambda: panel.can_run)
+    if not spin(60, panel.run_button.isEnabled):
+        raise InputError(f"model {model} does not take this volume")
     return panel, panel.run, lambda: panel.bar.running
 
 
@@ -106,13 +107,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", type=int, nargs=3, default=(200, 512, 512))
     parser.add_argument("--jobs", nargs="+", default=["median", "otsu", "resample", "inference"])
+    parser.add_argument("--input", help="a volume to measure with, in place of a made one")
     parser.add_argument("--model", default="ct-regions")
     parser.add_argument("--limit", type=float, default=100.0, help="ms")
     parser.add_argument("--seconds", type=float, default=600.0, help="longest time for one job")
     options = parser.parse_args()
     offers.enabled = False
     viewer = napari.Viewer()
-    viewer.add_layer(Layer.create(*volume_to_layer(make_volume(tuple(options.shape)))))
+    volume = read(options.input) if options.input else make_volume(tuple(options.shape))
+    viewer.add_layer(make_layer(volume, name="CT"))
     spin(2)
     heart, failed = Heartbeat(), False
     for job in options.jobs:

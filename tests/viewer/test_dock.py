@@ -265,7 +265,7 @@ def test_region_growing_from_clicked_seeds(viewer, qtbot):
     press(qtbot, dock)
     assert dock.bar.message.endswith("is done")
     assert viewer.layers[-1] is points  # the seeds stay on top
-    made = viewer.layers["block · region growing 10.0"]
+    made = viewer.layers[-2]
     np.testing.assert_array_equal(np.asarray(made.data) > 0, layer.data == 100)
 
 

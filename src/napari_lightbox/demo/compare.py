@@ -105,7 +105,9 @@ def against(found: Volume, truth: Volume, names: Mapping[str, str] | None = None
     reference = _mapped(np.asarray(truth.data), table)
     if reference.ndim < said.ndim:
         reference = np.broadcast_to(reference, said.shape)
-    rows = [_row(row, found) for row in metrics.confusion(said, reference, shared)]
+    counted = metrics.confusion(said, reference, shared)
+    # A class that neither holds says nothing.
+    rows = [_row(row, found) for row in counted if row["tp"] + row["fp"] + row["fn"]]
     # The body is what all the rest lies in: leaving it out keeps the errors visible.
     drawn = [v for v in shared if found.labels[v].name.lower() != "body"] or shared
     model, real = (np.where(np.isin(a, drawn), a, 0) for a in (said, reference))

@@ -7,6 +7,7 @@ uncertainty, and, where the truth is known, a map of what the model got wrong.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..errors import InputError, LightboxError
 from ..ops import segmentation
 from ..progress import track
 from ..report import Entry
-from ..volume import Volume
+from ..volume import Label, Volume
 from . import compare, seeds
 
 
@@ -162,7 +163,8 @@ def run(
         try:
             step()
         except LightboxError as error:
-            session.notes.append(f"{error}.")
+            text = str(error)
+            session.notes.append(f"{text[0].upper()}{text[1:]}.")
     return session
 
 
@@ -185,8 +187,15 @@ def _otsu(session: Session, tissue: seeds.Tissue) -> None:
     # Frame by frame the thresholds differ a little; those of the frame that the report draws are shown.
     thresholds = segmentation.otsu_thresholds(np.asarray(base.frame(0).data), tissue.classes)
     session.thresholds = tuple(float(t) for t in thresholds)
+    found = found.replace(labels=_ranges(session.thresholds, base.meta.get("unit", "")))
     note = f"{tissue.classes} classes of grey value with the largest variance between them."
     session.shown.append(Shown("otsu", found, "Otsu classes", note, seconds))
+
+
+def _ranges(thresholds: Sequence[float], unit: str) -> dict[int, Label]:
+    """Name Otsu's classes after their grey values."""
+    words = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(thresholds)] + [f"above {thresholds[-1]:.4g}"]
+    return {value: Label(f"{text} {unit}".strip()) for value, text in enumerate(words, start=1)}
 
 
 def _grow(session: Session, tissue: seeds.Tissue) -> None:
@@ -194,6 +203,7 @@ def _grow(session: Session, tissue: seeds.Tissue) -> None:
     seed = seeds.find(base, tissue, session.thresholds)
     parameters = {"seeds": [seed.point], "criterion": "mean", "threshold": seed.threshold}
     found, seconds = _timed(lambda: apply("region_grow", base, **parameters))
+    found = found.replace(labels={1: Label(seed.name)})
     x, y, z = seed.point[::-1]
     world = " (LPS)" if session.image.meta.get("orientation_known", True) else ""
     note = (

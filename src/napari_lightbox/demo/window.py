@@ -143,6 +143,9 @@ def _work(image: Volume, call: dict[str, Any], folder: Path | None, overwrite: b
 
 
 def _layer(volume: Volume, **kwargs: Any) -> Layer:
+    if volume.kind != "labels":
+        # Smooth, as films are; the voxels themselves are a click away in the layer controls.
+        kwargs = {"interpolation2d": "linear", **kwargs}
     return Layer.create(*volume_to_layer(volume, **kwargs))
 
 

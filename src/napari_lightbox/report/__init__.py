@@ -322,15 +322,13 @@ def _plain_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _steps_panel(entries: Sequence[Entry]) -> str:
     rows = []
     for entry in entries:
+        steps = [f"{step['operation']} ({words.parameters(step)})" for step in entry.volume.history]
+        versions = dict.fromkeys(str(step.get("version", "")) for step in entry.volume.history)
         time = "" if entry.seconds is None else f"{entry.seconds:.2f}"
-        for number, step in enumerate(entry.volume.history):
-            last = number == len(entry.volume.history) - 1
-            name = (entry.title or entry.volume.name) if last else "  first:"
-            rows.append(
-                (name, step["operation"], words.parameters(step), time if last else "", step.get("version", ""))
-            )
-    columns = {"Result": "text", "Operation": "text", "Parameters": "text", "Seconds": "number", "Version": "text"}
-    return page.panel(page.table(columns, rows)) if rows else ""
+        if steps:
+            rows.append((entry.title or entry.volume.name, ", then ".join(steps), time, ", ".join(versions)))
+    columns = {"Result": "text", "Steps, from the image on": "text", "Seconds": "number", "Version": "text"}
+    return page.panel(page.table(columns, rows), page.quiet("Seconds are those of the last step.")) if rows else ""
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ An oblique volume is shown as if it had been turned about the world's origin unt
 so volumes that are oblique in the same way still lie over each other.
 """
 
+import gc
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -89,7 +90,15 @@ def make_layer(volume: Volume, name: str | None = None, **kwargs) -> Layer:
     napari prepares colours and a thumbnail when a layer is made (the first label colours of a session are compiled,
     which takes seconds): work that the GUI thread should not wait for. Adding the layer to a viewer belongs there.
     """
-    layer = Layer.create(*volume_to_layer(volume, name, **kwargs))
+    made = volume_to_layer(volume, name, **kwargs)
+    # Compiling the label colours makes so many objects that the collector would stop all threads for 0.2 s.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        layer = Layer.create(*made)
+    finally:
+        if collecting:
+            gc.enable()
     widen_contrast(layer)
     return layer
 
