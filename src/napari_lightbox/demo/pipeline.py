@@ -273,7 +273,10 @@ def _compare(session: Session, truth: Volume | None, names: Mapping[str, str] | 
         return
     session.shown.append(Shown("truth", truth, "Truth", "What is known to be right."))
     where = seeds.deepest(np.asarray(found.volume.frame(0).data) > 1, found.volume.grid)
-    session.shown.append(Shown("comparison", found.volume, "Model against truth", found.note, seconds, where))
+    note = found.note
+    if where is not None:
+        note += " The largest error lies around x {2:.0f}, y {1:.0f}, z {0:.0f} mm.".format(*where)
+    session.shown.append(Shown("comparison", found.volume, "Model against truth", note, seconds, where))
     session.tables["Agreement of the model with the truth"] = found.rows
 
 

@@ -27,7 +27,7 @@ from .files import save
 from .pipeline import Session, Shown, run
 
 _SIZE = (1560, 980)
-# Layers that are visible at first; the rest is a click away. With a truth, its comparison takes the labels' place.
+# Layers that are visible at first; the rest is a click away.
 _VISIBLE = ("labels",)
 _LOOKS: dict[str, dict[str, Any]] = {
     "labels": {"opacity": 0.45},
@@ -108,7 +108,6 @@ class DemoPanel(QWidget):
         labels = session.find("labels") or session.find("grown")
         if labels is not None and labels.title in self.viewer.layers:
             self.viewer.layers[labels.title].visible = True
-        self._go_to(session, image)
         if image is not None:
             self.viewer.layers.selection.active = image
         self.text.setText(_told(session))
@@ -122,16 +121,6 @@ class DemoPanel(QWidget):
             place = _shown_index(shown.volume, mark)
             points.add(np.r_[np.zeros(image.ndim - 3), place])
         self.viewer.add_layer(points)
-
-    def _go_to(self, session: Session, image: Layer | None) -> None:
-        """Show the slice that has the most to tell: the largest error, else the middle."""
-        found = session.find("comparison")
-        if found is None or found.point is None or image is None:
-            return
-        place = _shown_index(found.volume, found.point)
-        world = image.data_to_world(np.r_[np.zeros(image.ndim - 3), place])
-        for axis in self.viewer.dims.not_displayed[-1:]:
-            self.viewer.dims.set_point(axis, float(world[axis - self.viewer.dims.ndim]))
 
 
 def _work(image: Volume, call: dict[str, Any], folder: Path | None, overwrite: bool) -> Session:

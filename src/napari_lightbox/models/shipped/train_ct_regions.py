@@ -25,7 +25,7 @@ LEARNING_WINDOW = (40, 48, 48)  # smaller: as many voxels can be seen in more di
 SPACING = (4.0, 4.0, 4.0)
 LOW, HIGH = -1000.0, 1000.0
 ARCHITECTURE = {"dims": 3, "in_channels": 1, "out_channels": 5, "channels": [8, 24, 48, 96], "norm": "batch"}
-STEPS = 700
+STEPS = 1400
 BATCH = 2
 WEIGHTS = (1.0, 1.0, 1.0, 4.0, 4.0)  # bone and heart fill little of a window
 # Seeds of the phantoms: (stream, number). Streams never meet.
