@@ -264,7 +264,16 @@ def test_a_function_may_return_probabilities_or_numpy():
     np.testing.assert_allclose(found.probability(1).data, 0.9, atol=1e-6)
     assert (found.labels.data == 1).all()
     with pytest.raises(InputError, match="no probabilities"):
-        predict(make(), constant_logits(3, 4), activation="none", probabilities="all")
+        predict(make(), constant_logits(3, 4), activation="none", uncertainty=True)
+
+
+def test_without_an_activation_any_values_are_kept_as_they_are():
+    volume = make()
+    found = predict(
+        volume, lambda x: x, window=(4, 4, 4), overlap=0, activation="none", probabilities="all"
+    ).probability(1)
+    assert found.kind == "image"
+    assert np.array_equal(found.data, volume.data.astype(np.float32))
 
 
 def test_label_values_above_255_fit():

@@ -295,7 +295,7 @@ def _write(slab: torch.Tensor, plan: Plan, card: Card, results: Results, where: 
         probability = {"softmax": lambda t: torch.softmax(t, 0), "sigmoid": torch.sigmoid}.get(
             options.activation, lambda t: t
         )(slab)
-    if options.activation == "none" and needed:
+    if options.activation == "none" and entropy is not None:
         _check_probabilities(probability, card)
     labels[where] = _decide(slab, probability, options.kind, separate, results.values).cpu().numpy()
     for channel, view in views.items():
@@ -333,6 +333,6 @@ def _check_probabilities(values: torch.Tensor, card: Card) -> None:
     low, high = float(values.min()), float(values.max())
     if low < -1e-3 or high > 1 + 1e-3:
         raise InputError(
-            f"model {card.name!r} gives values from {low:.3g} to {high:.3g}, which are no probabilities: choose the "
-            "activation 'softmax' or 'sigmoid', or kind 'image' for values as they are"
+            f"model {card.name!r} gives values from {low:.3g} to {high:.3g}, which are no probabilities and so have no "
+            "uncertainty: choose the activation 'softmax' or 'sigmoid', or leave uncertainty out"
         )

@@ -118,8 +118,8 @@ def predict(
     uncertainty : bool
         Whether the normalised entropy is kept.
     activation : {"softmax", "sigmoid", "none"}, optional
-        ``"none"`` means that the model returns probabilities. By default the card's; for a callable softmax, or
-        sigmoid where it returns one class.
+        ``"none"`` takes what the model returns as it is: probabilities, or any values, which are kept as images then.
+        By default the card's; for a callable softmax, or sigmoid where it returns one class.
     dims : {3, 2}
         For a callable: whether it takes volumes or slices (along the first stored axis). A card knows it.
     device : {"auto", "cpu", "cuda"}
@@ -412,7 +412,10 @@ def _gather(work: _Work, model: Model | Callable, device: str) -> Prediction:
             add(value, data, f" {channel}" if len(results.kept) > 1 else "", kind="image", meta=bare)
         else:
             found: Label = label(value)
-            add(value, data, f" p({found.name})", kind="probability", labels={value: found}, meta=bare)
+            # Without an activation a model may return anything; a probability lies between 0 and 1.
+            within = work.plan.options.activation != "none" or (data.min() >= 0 and data.max() <= 1)
+            shown, kind = (f"p({found.name})", "probability") if within else (found.name, "image")
+            add(value, data, f" {shown}", kind=kind, labels={value: found}, meta=bare)
     if results.entropy is not None:
         add("uncertainty", results.entropy, " uncertainty", kind="probability", meta=bare)
     return Prediction(card, volumes, results.values, work.plan.notes)
