@@ -182,3 +182,26 @@ def test_spectrum_positions_are_frequencies(rng):
     spectrum = lb.apply("spectrum", picture)
     peak = np.unravel_index(spectrum.data.argmax(), spectrum.data.shape)
     assert np.allclose(np.abs(spectrum.grid.to_world(peak)[1:]), (0, 5))
+
+
+def test_labels_are_no_grey_values(volume):
+    labels = volume.replace(data=(volume.data > 0).astype(np.uint8), kind="labels", name="organs")
+    with pytest.raises(InputError, match="'organs' holds labels"):
+        lb.apply("median", labels)
+    assert lb.apply("reorient", labels, code="RAS").kind == "labels"
+
+
+def test_what_leaves_the_range_of_probabilities_is_an_image():
+    wave = 0.5 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(32) / 32)
+    chance = Volume.from_array(np.broadcast_to(wave, (1, 32, 32)).copy(), spacing=(1, 1, 1), kind="probability")
+    assert lb.apply("median", chance).kind == "probability"
+    assert lb.apply("notch", chance, centers=[(0, 4)], radius=2, mode="pass").kind == "image"
+
+
+def test_a_seed_between_two_voxels_belongs_to_the_upper_one():
+    image = np.zeros((5, 6, 7), np.int16)
+    image[3, 2, 2] = 100
+    volume = Volume.from_array(image, spacing=(1, 1, 1))
+    grown = lb.apply("region_grow", volume, seeds=[(2.5, 2, 2)], threshold=10)
+    assert np.array_equal(grown.data, lb.segmentation.region_grow(image, [(2.5, 2, 2)], threshold=10))
+    assert grown.data.sum() == 1

@@ -49,12 +49,19 @@ def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = 
     row = operation(name)
     if not isinstance(volume, Volume):
         raise InputError(f"{name} needs a Volume, not {type(volume).__name__}: wrap arrays with Volume.from_array")
+    if row.input.role == "image" and volume.kind == "labels":
+        raise InputError(
+            f"{name} works on grey values, and {volume.name!r} holds labels: choose an image, or open the file with "
+            "kind='image' if its numbers are grey values"
+        )
     values = row.complete(_with_others(row, others, parameters))
     plane = _choose_plane(row, volume, plane)
     arrays, recorded, inputs = _layer_arguments(row, volume, values)
     result = _on_volumes(row, volume, values) if row.on_volumes else _on_arrays(row, volume, values, arrays, plane)
     if row.result == "labels":
         result = result.replace(labels=_name_classes(row, result.data))
+    elif result.kind == "probability" and not (result.data.min() >= 0 and result.data.max() <= 1):
+        result = result.replace(kind="image")
     step = {
         "operation": name,
         "parameters": recorded,
@@ -163,7 +170,8 @@ def _points(value: Any, name: str, volume: Volume) -> np.ndarray:
 
 def _seed_finder(points: np.ndarray, grid: Grid, name: str):
     """Return a function of the frame index that gives that frame's seeds as voxel indices."""
-    index = np.rint(grid.to_index(points[:, -3:])).astype(int)
+    # Halves go up, as in the array functions that round seeds themselves.
+    index = np.floor(grid.to_index(points[:, -3:]) + 0.5).astype(int)
     outside = ((index < 0) | (index >= grid.spatial_shape)).any(axis=1)
     if outside.any():
         z, y, x = points[outside.argmax(), -3:]

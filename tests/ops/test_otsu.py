@@ -175,3 +175,7 @@ def test_slabs_add_up(rng, monkeypatch):
 def test_refused_in_a_sentence(image, classes, says):
     with pytest.raises(InputError, match=says):
         segmentation.otsu(image, classes)
+
+
+def test_a_range_below_the_smallest_normal_number_is_parted():
+    assert segmentation.otsu(np.array([0, 0, 1e-310, 1.1e-310])).tolist() == [0, 0, 1, 1]

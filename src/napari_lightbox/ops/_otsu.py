@@ -131,7 +131,7 @@ def _binned(image: np.ndarray, slabs: list[slice], low: float, high: float) -> H
 
     def place(values: np.ndarray) -> np.ndarray:
         values = values.astype(np.float64, copy=False)
-        index = np.clip((values - low) * (FLOAT_BINS / (high - low)), 0, FLOAT_BINS - 1).astype(np.intp)
+        index = np.clip((values - low) / (high - low) * FLOAT_BINS, 0, FLOAT_BINS - 1).astype(np.intp)
         # A bin is (lower, upper], so that it lies on one side of every threshold; the division may miss that.
         index -= (values <= edges[index]) & (index > 0)
         index += (values > edges[index + 1]) & (index < FLOAT_BINS - 1)
