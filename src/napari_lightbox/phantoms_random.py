@@ -53,11 +53,18 @@ def random_person(rng: np.random.Generator) -> Person:
     )
 
 
-def random_grid(rng: np.random.Generator, shape=(64, 64, 64), spacing=(4.0, 4.0, 4.0)) -> Grid:
-    """Draw a grid somewhere between thigh and neck, most often over the chest, tilted a little, another body length."""
+def random_grid(rng: np.random.Generator, shape=(64, 64, 64), spacing=(4.0, 4.0, 4.0), *, wide: bool = False) -> Grid:
+    """Draw a grid somewhere between thigh and neck, most often over the chest, tilted a little, another body length.
+
+    A wide choice reaches below the table and beside the patient, and ends more often within the lungs.
+    """
     zone = rng.random()
-    z = rng.uniform(-60, 60) if zone < 0.45 else (rng.uniform(-420, -60) if zone < 0.85 else rng.uniform(60, 170))
-    centre = np.array([z, rng.uniform(-70, 70), rng.uniform(-110, 110)])
+    if wide:
+        z = rng.uniform(-200, -40) if zone < 0.45 else rng.uniform(-420, 170)
+        centre = np.array([z, rng.uniform(-110, 200), rng.uniform(-160, 160)])
+    else:
+        z = rng.uniform(-60, 60) if zone < 0.45 else (rng.uniform(-420, -60) if zone < 0.85 else rng.uniform(60, 170))
+        centre = np.array([z, rng.uniform(-70, 70), rng.uniform(-110, 110)])
     angles = np.radians(rng.normal(0, 5, 3))
     turn = np.eye(3)
     for (i, j), angle in zip(((0, 1), (0, 2), (1, 2)), angles, strict=True):
@@ -71,7 +78,9 @@ def random_grid(rng: np.random.Generator, shape=(64, 64, 64), spacing=(4.0, 4.0,
     return Grid.from_spacing(spacing, shape, origin, turn)
 
 
-def random_thorax(seed, shape=(64, 64, 64), spacing=(4.0, 4.0, 4.0)) -> tuple[np.ndarray, np.ndarray]:
+def random_thorax(
+    seed, shape=(64, 64, 64), spacing=(4.0, 4.0, 4.0), *, wide: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw one random view of one random person.
 
     Parameters
@@ -80,6 +89,8 @@ def random_thorax(seed, shape=(64, 64, 64), spacing=(4.0, 4.0, 4.0)) -> tuple[np
         The same seed gives the same view.
     shape, spacing : tuple
         Of the view, (z, y, x), voxels and mm (axes LPS).
+    wide : bool
+        Choose the place of the view from further around, also below the table.
 
     Returns
     -------
@@ -97,7 +108,7 @@ def random_thorax(seed, shape=(64, 64, 64), spacing=(4.0, 4.0, 4.0)) -> tuple[np
     """
     rng = np.random.default_rng(seed)
     person = random_person(rng)
-    grid = random_grid(rng, shape, spacing)
+    grid = random_grid(rng, shape, spacing, wide=wide)
     edge = float(np.mean(spacing)) * rng.uniform(0.6, 1.4)
     image, labels = render(Anatomy(person).parts(), grid, rng, edge=edge, bend=rng.uniform(0, 6), dtype=np.float32)
     image, labels = _scanned(image, labels, rng)

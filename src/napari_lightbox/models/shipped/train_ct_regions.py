@@ -4,9 +4,11 @@ Run as ``lightbox train ct-regions --out FOLDER [--data FOLDER]``, or as a modul
 
     python -m napari_lightbox.models.shipped.train_ct_regions --out ct-regions --data ct_abdomen_organs
 
-It learns from random phantoms only (`napari_lightbox.phantoms.random_thorax`), so that it needs no data. `--data` is a
-folder with ``example_ct.nii.gz``, ``example_seg_fast_force_split.nii.gz`` and ``total_labels.json``: a real abdominal
-CT with the labels of another program, which only ever serves for the figures.
+It learns from random phantoms only (`napari_lightbox.phantoms.random_thorax`), so that it needs no data: first from
+views of the body, then also from views that lie further around, since the foam of a table looks like lung.
+
+`--data` is a folder with ``example_ct.nii.gz``, ``example_seg_fast_force_split.nii.gz`` and ``total_labels.json``: a
+real abdominal CT with the labels of another program, which only ever serves for the figures.
 """
 
 import argparse
@@ -28,11 +30,20 @@ ARCHITECTURE = {"dims": 3, "in_channels": 1, "out_channels": 5, "channels": [8, 
 STEPS = 1400
 BATCH = 2
 WEIGHTS = (1.0, 1.0, 1.0, 4.0, 4.0)  # bone and heart fill little of a window
+WIDE_STEPS = 700
 # Seeds of the phantoms: (stream, number). Streams never meet.
-LEARN, CHECK, FINAL = 1, 2, 3
+LEARN, CHECK, FINAL, LEARN_WIDE, CHECK_WIDE, FINAL_WIDE = 1, 2, 3, 4, 5, 6
 
 
-def train(data: Path | None, out: Path, *, steps: int = STEPS, seed: int = 0, threads: int = 1) -> dict:
+def train(
+    data: Path | None,
+    out: Path,
+    *,
+    steps: int = STEPS,
+    wide_steps: int = WIDE_STEPS,
+    seed: int = 0,
+    threads: int = 1,
+) -> dict:
     """Train on random phantoms, take the figures, and write ``card.json`` and ``weights.safetensors`` into `out`.
 
     Parameters
@@ -40,9 +51,11 @@ def train(data: Path | None, out: Path, *, steps: int = STEPS, seed: int = 0, th
     data : path or None
         Folder of the real CT for the figures; left out where it is None.
     out : path
-        Folder of the model, made where it is missing. A training that was broken off goes on from ``checkpoint.pt``.
-    steps, seed, threads : int
-        Batches of 2 windows, random seed, CPU threads. The same three give the same weights on the same machine.
+        Folder of the model, made where it is missing. A training that was broken off goes on from its checkpoint.
+    steps, wide_steps : int
+        Batches of 2 windows in the first part, over the body, and in the second, which also looks further around.
+    seed, threads : int
+        Random seed and CPU threads. The same numbers give the same weights on the same machine.
 
     Returns
     -------
@@ -54,20 +67,13 @@ def train(data: Path | None, out: Path, *, steps: int = STEPS, seed: int = 0, th
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     check = [as_tensors(random_thorax([CHECK, n], WINDOW, SPACING)) for n in range(6)]
-    found = fit(
-        build("unet", **ARCHITECTURE),
-        Phantoms(seed),
-        steps,
-        validate=lambda network: float(np.mean(list(phantom_dice(network, check).values()))),
-        every=50,
-        loss=lambda logits, target: dice_and_cross_entropy(logits, target, WEIGHTS),
-        learning_rate=4e-3,
-        warm_up=40,
-        checkpoint=out / "checkpoint.pt",
-        log=lambda entry: print(entry, flush=True),
-    )
-    network = as_stored(found.network)
-    final = [as_tensors(random_thorax([FINAL, n], WINDOW, SPACING)) for n in range(40)]
+    network = build("unet", **ARCHITECTURE)
+    network, first = learn(network, Phantoms(seed), check, out / "checkpoint.pt", steps, rate=4e-3, warm_up=40)
+    check += [as_tensors(random_thorax([CHECK_WIDE, n], WINDOW, SPACING, wide=True)) for n in range(6)]
+    wide = Phantoms(seed, wide=True)
+    network, second = learn(network, wide, check, out / "checkpoint-wide.pt", wide_steps, rate=1.5e-3, warm_up=20)
+    final = [as_tensors(random_thorax([FINAL, n], WINDOW, SPACING)) for n in range(20)]
+    final += [as_tensors(random_thorax([FINAL_WIDE, n], WINDOW, SPACING, wide=True)) for n in range(20)]
     figures = {
         "phantoms": {
             "how": f"Dice over the voxels of {len(final)} random phantoms (64 x 64 x 64 at 4 mm) of other seeds",
@@ -76,10 +82,36 @@ def train(data: Path | None, out: Path, *, steps: int = STEPS, seed: int = 0, th
     }
     if data is not None:
         figures["real_abdominal_ct"] = real_figures(network, Path(data))
-    figures["training"] = {"steps": steps, "best_step": found.step, "batch": BATCH, "seed": seed, "threads": threads}
+    figures["training"] = {
+        "steps": [steps, wide_steps],
+        "best_steps": [first, second],
+        "batch": BATCH,
+        "seed": seed,
+        "threads": threads,
+    }
     export(network, card(figures), out)
-    (out / "checkpoint.pt").unlink()
+    for name in ("checkpoint.pt", "checkpoint-wide.pt"):
+        (out / name).unlink(missing_ok=True)
     return figures
+
+
+def learn(
+    network: torch.nn.Module, batch: "Phantoms", check: list, checkpoint: Path, steps: int, *, rate: float, warm_up: int
+) -> tuple[torch.nn.Module, int]:
+    """Train over one kind of views; return the network, its weights rounded as they are stored, and the best step."""
+    found = fit(
+        network,
+        batch,
+        steps,
+        validate=lambda network: float(np.mean(list(phantom_dice(network, check).values()))),
+        every=50,
+        loss=lambda logits, target: dice_and_cross_entropy(logits, target, WEIGHTS),
+        learning_rate=rate,
+        warm_up=warm_up,
+        checkpoint=checkpoint,
+        log=lambda entry: print(entry, flush=True),
+    )
+    return as_stored(found.network), found.step
 
 
 class Phantoms:
@@ -88,12 +120,13 @@ class Phantoms:
     Rendering a view takes as long as learning from it, so a new one comes every second step.
     """
 
-    def __init__(self, seed: int, remembered: int = 100):
-        self.seed, self.remembered = seed, remembered
+    def __init__(self, seed: int, remembered: int = 100, *, wide: bool = False):
+        self.seed, self.remembered, self.wide = seed, remembered, wide
+        self.stream = LEARN_WIDE if wide else LEARN
         self.views: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        rng = np.random.default_rng([LEARN, self.seed, step])
+        rng = np.random.default_rng([self.stream, self.seed, step])
         newest = step // 2
         older = int(rng.integers(max(0, newest - self.remembered), newest + 1))
         chosen = [self.view(newest), self.view(older)]
@@ -105,7 +138,9 @@ class Phantoms:
     def view(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a view, rendered again where it is not remembered, as after a break."""
         if number not in self.views:
-            self.views[number] = random_thorax([LEARN, self.seed, number], LEARNING_WINDOW, SPACING)
+            # Two of three views of the second part are wide: what was learned of the body is kept.
+            wide = self.wide and number % 3 != 0
+            self.views[number] = random_thorax([self.stream, self.seed, number], LEARNING_WINDOW, SPACING, wide=wide)
         return self.views[number]
 
 
@@ -251,6 +286,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="folder with a real CT and its labels, for the figures only")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--wide-steps", type=int, default=WIDE_STEPS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     print(train(**vars(parser.parse_args(arguments))))
