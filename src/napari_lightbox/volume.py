@@ -75,6 +75,10 @@ class Volume:
     def __post_init__(self) -> None:
         if not (hasattr(self.data, "dtype") and hasattr(self.data, "shape")):
             raise InputError(f"data must be an array, not {type(self.data).__name__}")
+        if isinstance(self.data, np.ma.MaskedArray):
+            raise InputError(
+                "data is a masked array, whose mask a volume cannot hold: fill it first with data.filled(...)"
+            )
         if self.kind not in KINDS:
             raise InputError(f"kind {self.kind!r} is unknown: use one of {', '.join(KINDS)}")
         self._check_data()
@@ -125,9 +129,7 @@ class Volume:
             meta.setdefault("spacing_known", spacing is not None)
             meta.setdefault("orientation_known", False)
             fields["meta"] = meta
-            spacing = (1.0, 1.0, 1.0) if spacing is None else tuple(spacing)
-            spacing = (1.0, *spacing) if len(spacing) == 2 else spacing
-            grid = Grid.from_spacing(spacing, shape, frames=frames)
+            grid = Grid.from_spacing(_three_lengths(spacing), shape, frames=frames)
         return cls(data, grid, **fields)
 
     def replace(self, **changes) -> "Volume":
@@ -153,6 +155,17 @@ class Volume:
         if not 0 <= index < self.frame_count:
             raise InputError(f"frame {index} does not exist: the volume has frames 0 to {self.frame_count - 1}")
         return self.replace(data=np.asarray(self.data[index]), grid=self.grid.without_frames())
+
+
+def _three_lengths(spacing: Any) -> tuple[float, ...]:
+    """Return a spacing (z, y, x); 1 mm where it, or the thickness of a picture, is not given."""
+    if spacing is None:
+        return (1.0, 1.0, 1.0)
+    try:
+        lengths = tuple(float(s) for s in spacing)
+    except (TypeError, ValueError):
+        raise InputError(f"spacing must be lengths in mm, (z, y, x) or (y, x), not {spacing!r}") from None
+    return (1.0, *lengths) if len(lengths) == 2 else lengths
 
 
 def map_frames(function: Callable[[Volume], Volume], volume: Volume) -> Volume:

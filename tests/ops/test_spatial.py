@@ -277,7 +277,7 @@ def test_labels_always_take_the_nearest_and_keep_their_meaning(rng):
     for result in (
         spatial.affine(labels, rotate=(10, 20, 30), order="cubic", grid="fit"),
         spatial.resample(labels, (1, 1, 1), order="linear"),
-        spatial.resample(labels, like=smooth_volume(rng, GRIDS["straight"]), order="cubic"),
+        spatial.resample(labels, like=smooth_volume(rng, grid.with_spacing((1.1, 1.3, 2.0))), order="cubic"),
         spatial.reorient(labels, "PSR"),
     ):
         assert set(np.unique(result.data)) <= {0, 3, 200}
@@ -342,12 +342,15 @@ def test_reorient_keeps_every_voxel_where_it_is(rng, order):
 
 
 def test_the_default_fill_is_the_smallest_value_or_no_label(rng):
-    volume = smooth_volume(rng, GRIDS["straight"], np.int16)
-    assert spatial.affine(volume, translate=(100, 0, 0)).data.max() == volume.data.min()
+    grid = GRIDS["straight"]
+    volume = smooth_volume(rng, grid, np.int16)
+    # All but the last slice comes from outside.
+    away = ((grid.shape[0] - 1) * grid.spacing[0], 0, 0)
+    assert (spatial.affine(volume, translate=away).data[:-1] == volume.data.min()).all()
     holed = Volume(np.where(volume.data > 900, np.nan, volume.data).astype(np.float32), volume.grid)
-    assert (spatial.affine(holed, translate=(100, 0, 0)).data == np.nanmin(holed.data)).all()
+    assert (spatial.affine(holed, translate=away).data[:-1] == np.nanmin(holed.data)).all()
     labels = Volume(np.ones(volume.grid.shape, np.uint8), volume.grid, kind="labels")
-    assert not spatial.affine(labels, translate=(100, 0, 0)).data.any()
+    assert not spatial.affine(labels, translate=away).data[:-1].any()
 
 
 def test_nan_spoils_its_neighbours_only(rng):
@@ -416,3 +419,31 @@ def test_voxels_of_any_memory_layout(rng):
         found = spatial.affine(volume.replace(data=data), rotate=(5, 6, 7), order="cubic")
         np.testing.assert_array_equal(found.data, truth.data)
         np.testing.assert_array_equal(data, kept)
+
+
+def test_whole_numbers_beyond_doubles_survive_the_nearest_voxel():
+    values = np.array([0, 2**60 + 1, 2**53 + 1])
+    data = values[np.random.default_rng(0).integers(0, 3, (6, 7, 8))]
+    volume = Volume.from_array(data, (1, 1, 1), kind="labels")
+    moved = spatial.affine(volume, translate=(1.0, 0.0, 0.0))
+    assert np.array_equal(moved.data[1:], data[:-1])
+    assert np.array_equal(spatial.resample(volume, (1, 1, 0.5)).data[:, :, ::2], data)
+
+
+def test_a_result_without_anything_of_the_volume_is_refused():
+    volume = Volume.from_array(np.ones((4, 5, 6), np.int16), (1, 1, 1), name="ct")
+    with pytest.raises(InputError, match="nothing of 'ct'"):
+        spatial.affine(volume, translate=(0, 0, 1e9))
+    elsewhere = Volume.from_array(np.ones((4, 5, 6)), grid=Grid.from_spacing((1, 1, 1), (4, 5, 6), (500, 0, 0)))
+    placed = Volume.from_array(volume.data, grid=volume.grid, name="ct")
+    with pytest.raises(InputError, match="nothing of 'ct'"):
+        spatial.resample(placed, like=elsewhere)
+
+
+def test_a_picture_without_a_place_gives_no_grid_to_a_patient():
+    picture = Volume.from_array(np.ones((5, 6)), name="picture")
+    patient = Volume.from_array(np.ones((4, 5, 6)), grid=Grid.from_spacing((1, 1, 1), (4, 5, 6)), name="ct")
+    with pytest.raises(InputError, match="'picture' does not say where"):
+        spatial.resample(patient, like=picture)
+    with pytest.raises(InputError, match="'picture' does not say where"):
+        spatial.resample(picture, like=patient)

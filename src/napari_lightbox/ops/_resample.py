@@ -45,11 +45,30 @@ def pull(data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], order: st
     if _on_voxels(matrix):
         # No interpolation is needed, and none can disturb the last digit.
         order, matrix = "nearest", np.round(matrix)
+    if order == "nearest" and _beyond_doubles(data):
+        # SimpleITK passes values on as doubles: numbers stand for them.
+        values, numbers = np.unique(np.append(data.ravel(), data.dtype.type(fill)), return_inverse=True)
+        places = pull(numbers[:-1].reshape(data.shape).astype(np.int32), matrix, shape, order, int(numbers[-1]))
+        return values[places]
     result = np.empty(shape, data.dtype)
     fetch = _Fetch(data, matrix, order, fill)
     for slab in track(_tiles.slabs(shape, _SLAB), "slabs"):
         result[slab] = fetch.slab(slab, shape)
     return result
+
+
+def _beyond_doubles(data: np.ndarray) -> bool:
+    """Whether a double cannot hold every value."""
+    if data.dtype.kind not in "iu" or data.dtype.itemsize < 8:
+        return False
+    return int(data.max()) > 1 << 53 or int(data.min()) < -(1 << 53)
+
+
+def overlaps(matrix: np.ndarray, shape: tuple[int, ...], source: tuple[int, ...]) -> bool:
+    """Whether the box of an output grid may reach into that of the input; False only where it surely does not."""
+    corners = np.array(np.meshgrid(*((-0.5, n - 0.5) for n in shape), indexing="ij")).reshape(3, -1)
+    found = matrix[:3, :3] @ corners + matrix[:3, 3:]
+    return not ((found.max(axis=1) < -0.5).any() or (found.min(axis=1) > np.array(source) - 0.5).any())
 
 
 def _on_voxels(matrix: np.ndarray) -> bool:

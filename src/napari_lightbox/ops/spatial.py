@@ -142,7 +142,8 @@ def affine(
     Raises
     ------
     InputError
-        If the matrix is not invertible or not affine, both a matrix and other parameters are given, the fill value does
+        If the matrix is not invertible or not affine, both a matrix and other parameters are given, nothing of the
+        volume is left on the output grid, the fill value does
         not fit the voxels, the result would not fit in memory, or cubic interpolation meets NaN or infinite values,
         which a spline would spread.
 
@@ -203,7 +204,8 @@ def resample(
     Raises
     ------
     InputError
-        If both `spacing` and `like` are given, a spacing is not above zero, the fill value does not fit the voxels, the
+        If both `spacing` and `like` are given, `like` lies elsewhere or only one of the two knows its place in the
+        patient, a spacing is not above zero, the fill value does not fit the voxels, the
         result would not fit in memory, or cubic interpolation meets NaN or infinite values.
 
     References
@@ -219,6 +221,12 @@ def resample(
     source = volume.grid.without_frames()
     if spacing is not None and like is not None:
         raise InputError("spacing and like are both given: give one of them")
+    if like is not None and _placed(like) != _placed(volume):
+        lost = volume if _placed(like) else like
+        raise InputError(
+            f"{lost.name!r} does not say where it lies in the patient, so it cannot be brought together with the other "
+            "volume: resample to a spacing instead"
+        )
     target = source.with_spacing(_wanted_spacing(source, spacing)) if like is None else like.grid.without_frames()
     return _pull(volume, target, np.eye(4), order, fill)
 
@@ -256,6 +264,10 @@ def reorient(volume: Volume, code: str = "LPS") -> Volume:
     data = volume.data.transpose((*range(first), *(a + first for a in order)))
     data = data[(Ellipsis, *(slice(None, None, -1 if flip else None) for flip in flips))]
     return volume.replace(data=data, grid=volume.grid.reordered(order, flips))
+
+
+def _placed(volume: Volume) -> bool:
+    return bool(volume.meta.get("orientation_known", True))
 
 
 def _affine_4x4(matrix) -> np.ndarray:
@@ -310,6 +322,11 @@ def _pull(volume: Volume, target: Grid, forward: np.ndarray, order: str, fill: f
     matrix = np.linalg.inv(source.affine) @ np.linalg.inv(forward) @ target.affine
     # Inverting leaves noise in the last digits, which would blur voxels that lie exactly on voxels.
     matrix = np.round(matrix, 12)
+    if not _resample.overlaps(matrix, target.spatial_shape, source.spatial_shape):
+        raise InputError(
+            f"the result would hold nothing of {volume.name!r}, which lies elsewhere: check the movement, or whether "
+            "the two volumes belong to the same scan"
+        )
 
     def one_frame(frame: Volume) -> Volume:
         data = _check.image(frame.data, "volume", dims=(3,))
