@@ -15,8 +15,8 @@ from napari_lightbox.apply import apply
 from napari_lightbox.catalogue import OPERATIONS
 from napari_lightbox.geometry import Frames, Grid
 from napari_lightbox.progress import track
+from napari_lightbox.viewer import asking, docks
 from napari_lightbox.viewer import dock as dock_module
-from napari_lightbox.viewer import docks
 from napari_lightbox.viewer.layers import layer_to_volume, true_position, volume_to_layer
 from napari_lightbox.volume import Volume
 
@@ -401,7 +401,7 @@ def test_a_layer_moved_by_hand_asks_first(viewer, qtbot, difficult, monkeypatch)
     press(qtbot, dock)
     assert "edited by hand" in dock.bar.message
     assert len(viewer.layers) == 1
-    monkeypatch.setattr(dock_module, "confirm_moved", lambda *_: True)
+    monkeypatch.setattr(asking, "confirm_moved", lambda *_: True)
     press(qtbot, dock)
     shift = layer_to_volume(viewer.layers[-1]).grid.origin - np.array(difficult.grid.origin)
     np.testing.assert_allclose(np.linalg.norm(shift), np.sqrt(3))
@@ -438,7 +438,7 @@ def test_what_is_no_number_is_told(viewer, qtbot, difficult, text):
 
 def test_painting_is_noted(viewer, qtbot, difficult):
     volume = difficult.replace(data=np.zeros(difficult.grid.shape, np.uint8), kind="labels",
-                               meta={"hash": "abc", "series": "1"}, history=({"operation": "otsu"},))  # fmt: skip
+                               meta={"series": "1"}, history=({"operation": "otsu"},))  # fmt: skip
     open_dock(viewer, qtbot, "median")
     layer = add(viewer, volume)
     assert len(layer_to_volume(layer).history) == 1

@@ -355,3 +355,61 @@ def test_it_leaves_the_gui_thread_alone(panel, qtbot):
 def _with_module(model, module):
     model.module = module.eval()
     return model
+
+
+def test_the_overlap_of_the_card_is_used_until_it_is_changed(panel, tmp_path):
+    assert panel.choices["overlap"] is None
+    panel.choose_model(write_model(tmp_path / "fine", name="fine", window={"size": [8, 8, 8], "overlap": 0.62345}))
+    assert panel.choices["overlap"] is None
+    panel.overlap.setValue(0.9375)
+    assert panel.choices["overlap"] == 0.9375
+    panel.overlap.setValue(0.95)
+    assert panel.choices["overlap"] == 0.95
+
+
+def test_layers_are_made_in_the_background(panel, qtbot, monkeypatch):
+    import threading
+
+    from napari_lightbox.viewer.panels import inference
+
+    seen = []
+    make = inference.make_layer
+    monkeypatch.setattr(inference, "make_layer", lambda *a, **k: seen.append(threading.get_ident()) or make(*a, **k))
+    assert len(run(panel, qtbot)) == len(seen) == 2
+    assert threading.get_ident() not in seen
+
+
+def test_the_dock_may_go_while_results_are_added(panel, qtbot, monkeypatch):
+    from napari_lightbox.viewer import adding
+
+    monkeypatch.setattr(adding, "_PAUSE", 200)
+    viewer = panel.viewer
+    panel.run_button.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=60_000)
+    viewer.window.remove_dock_widget(panel)
+    panel.deleteLater()
+    with qtbot.captureExceptions() as errors:
+        qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=5000)
+        qtbot.wait(50)
+    assert not errors
+
+
+def test_every_class_is_told_at_the_cursor(panel, qtbot):
+    labels = run(panel, qtbot)[-1]
+    arrays = tuple(np.full(labels.data.shape, p, np.float32) for p in (0.999, 0.001, 0.0))
+    _hover.keep(labels, _hover.Kept(("background", "lung", "bone"), arrays))
+    panel.viewer.cursor.position = labels.data_to_world((4, 4, 4))
+    assert _hover.text_at(panel.viewer) == "p: background 1.00, lung 0.00, bone 0.00"
+
+
+@pytest.mark.parametrize("dock", ["inference", "labels_table"])
+def test_painting_is_noted_whichever_dock_is_open(make_napari_viewer, dock):
+    from napari_lightbox.viewer.panels.labels_table import LabelsTable
+
+    viewer = make_napari_viewer()
+    scan = make_volume()
+    truth = scan.replace(data=np.zeros(scan.grid.shape, np.uint8), kind="labels", history=({"operation": "otsu"},))
+    layer = viewer.add_layer(Layer.create(*volume_to_layer(truth)))
+    viewer.window.add_dock_widget({"inference": InferencePanel, "labels_table": LabelsTable}[dock](viewer), name="it")
+    layer.paint((2, 3, 4), 1)
+    assert layer_to_volume(layer).history[-1]["operation"] == "manual edit"

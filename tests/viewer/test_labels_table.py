@@ -270,6 +270,23 @@ def test_what_is_not_known_is_not_claimed(make_napari_viewer, qtbot, pair):
     assert "another grid" in panel.note.text()
 
 
+def test_a_single_slice_has_areas(make_napari_viewer, qtbot, tmp_path):
+    viewer = make_napari_viewer()
+    labels = Volume.from_array(np.ones((10, 10), np.uint8), (0.5, 0.4), kind="labels", name="flat")
+    add(viewer, labels)
+    panel = LabelsTable(viewer)
+    qtbot.addWidget(panel)
+    (row,) = ready(qtbot, panel)
+    assert (row["volume_ml"], row["area_cm2"]) == (None, pytest.approx(0.2))
+    header = panel.model.headerData(KEYS.index("volume_ml"), Qt.Orientation.Horizontal)
+    assert header == "Area (cm\u00b2)"
+    assert text(panel, 0, "volume_ml") == "0.20"
+    panel.export(tmp_path / "table.csv")
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
+        (written,) = csv.DictReader(file)
+    assert float(written["area_cm2"]) == pytest.approx(0.2)
+
+
 def test_a_failure_leaves_no_old_rows(make_napari_viewer, qtbot, pair, rng):
     viewer = make_napari_viewer()
     _, labels = four_d(rng, 3)

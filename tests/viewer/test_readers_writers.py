@@ -1,6 +1,8 @@
 """Opening and saving through napari: every voxel comes back to where it was."""
 
 import threading
+import time
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -15,9 +17,10 @@ from qtpy.QtWidgets import QMessageBox
 
 import napari_lightbox as lb
 from napari_lightbox.errors import FileError, InputError
+from napari_lightbox.geometry import Grid
 from napari_lightbox.phantoms import SAMPLES, sample_path
 from napari_lightbox.viewer import asking, offers, readers, samples, writers
-from napari_lightbox.viewer.layers import MovedByHand, layer_to_volume
+from napari_lightbox.viewer.layers import MovedByHand, layer_to_volume, notices
 from napari_lightbox.volume import Volume
 
 PLUGIN = "napari-lightbox"
@@ -125,6 +128,29 @@ def test_equal_names_do_not_overwrite_each_other(tmp_path):
     assert [n.name for n in names] == ["x - a.nii", "x - a 2.nii", "x - A_.nii", "x - layer.nii"]
 
 
+def test_older_files_are_not_replaced_unasked(make_napari_viewer, tmp_path, difficult, monkeypatch):
+    viewer = make_napari_viewer()
+    viewer.open(saved(difficult, tmp_path / "in.nii"), plugin=PLUGIN)
+    (tmp_path / "case - difficult.nii.gz").write_bytes(b"mine")
+    (tmp_path / "out.nii.gz").write_bytes(b"mine")
+    layers = [layer.as_layer_data_tuple() for layer in viewer.layers]
+    double = [(layers[0][0], {**layers[0][1], "name": "a"}, "image"), layers[0]]
+    with pytest.raises(FileError, match="already holds case - difficult"):
+        writers.write_layers(str(tmp_path / "case.nii.gz"), double)
+    assert not (tmp_path / "case - a.nii.gz").exists()
+    with pytest.raises(FileError, match=r"already holds out\.nii\.gz"):
+        writers.write_image(str(tmp_path / "out"), *layers[0][:2])
+    assert (tmp_path / "out.nii.gz").read_bytes() == b"mine"
+    asked = []
+    monkeypatch.setattr(asking, "confirm", lambda question, *_: asked.append(question) or True)
+    writers.write_layers(str(tmp_path / "case.nii.gz"), double)
+    assert "case - difficult.nii.gz" in asked[0]
+    assert lb.read(tmp_path / "case - difficult.nii.gz").grid.same_space(difficult.grid)
+    # The name that was chosen literally is the dialog's business.
+    writers.write_image(str(tmp_path / "out.nii.gz"), *layers[0][:2])
+    assert len(asked) == 1
+
+
 def test_a_strange_layer_is_refused_and_nothing_is_written(make_napari_viewer, tmp_path, difficult):
     viewer = make_napari_viewer()
     viewer.open(saved(difficult, tmp_path / "in.nii"), plugin=PLUGIN)
@@ -199,12 +225,100 @@ def test_notices_are_told(make_napari_viewer, tmp_path, difficult, monkeypatch):
 def test_open_in_the_background(make_napari_viewer, qtbot, tmp_path, difficult, monkeypatch):
     viewer, seen = make_napari_viewer(), []
     read = readers.read_all
-    monkeypatch.setattr(readers, "read_all", lambda *a: seen.append(threading.get_ident()) or read(*a))
+    monkeypatch.setattr(readers, "read_all", lambda *a, **k: seen.append(threading.get_ident()) or read(*a, **k))
     opened = []
     readers.open_path(viewer, saved(difficult, tmp_path / "in.nii"), on_done=opened.extend)
     qtbot.waitUntil(lambda: len(opened) == 1, timeout=5000)
     assert seen[0] != threading.get_ident()
     assert layer_to_volume(opened[0]).grid.same_space(difficult.grid)
+
+
+def test_two_files_at_once_leave_the_warnings_alone(tmp_path, monkeypatch):
+    first, second, out = threading.Event(), threading.Event(), {}
+    volume = Volume.from_array(np.zeros((2, 2, 2)), (1, 1, 1))
+
+    def reading(file, spacing, refused):
+        if file.name == "a":
+            first.set()
+            second.wait(5)
+        else:
+            refused.append("about b")
+            second.set()
+            time.sleep(0.1)
+        return [volume]
+
+    monkeypatch.setattr(readers, "read_all", reading)
+    before = warnings.showwarning, list(warnings.filters)
+    a = threading.Thread(target=lambda: out.update(a=readers._read(Path("a"))))
+    b = threading.Thread(target=lambda: out.update(b=readers._read(Path("b"))))
+    a.start()
+    first.wait(5)
+    b.start()
+    a.join()
+    b.join()
+    assert (warnings.showwarning, warnings.filters) == before
+    assert out["b"][0].meta["notes"] == ["about b"]
+    assert not out["a"][0].meta.get("notes")
+
+
+def test_refusals_are_warned_of_or_collected(monkeypatch, tmp_path):
+    from napari_lightbox.io import dicom
+
+    volume = Volume.from_array(np.zeros((2, 2, 2)), (1, 1, 1))
+    monkeypatch.setattr(dicom, "read_all", lambda path: ([volume], [FileError("5.dcm is cut short")]))
+    with pytest.warns(UserWarning, match="cut short"):
+        lb.read_all(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refused = []
+        lb.read_all(tmp_path, refused=refused)
+    assert refused == ["5.dcm is cut short"]
+
+
+def other_grid(difficult, shift):
+    moved = difficult.grid.affine.copy()
+    moved[:3, 3] += shift
+    grid = Grid(moved, difficult.grid.shape).with_spacing((2.0, 2.0, 2.0))
+    return Volume(np.zeros(grid.shape, np.int16), grid, name="other")
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_file_on_another_grid_is_hidden_and_said_so(
+    make_napari_viewer, qtbot, tmp_path, difficult, monkeypatch, background
+):
+    told, opened = [], []
+    monkeypatch.setattr(asking, "warn", told.append)
+    viewer = make_napari_viewer()
+    viewer.open(saved(difficult, tmp_path / "first.nii"), plugin=PLUGIN)
+
+    def open_one(volume, name):
+        path = saved(volume, tmp_path / name)
+        told.clear()
+        opened.clear()
+        if background:
+            readers.open_path(viewer, path, on_done=opened.extend)
+            qtbot.waitUntil(lambda: len(opened) == 1, timeout=5000)
+        else:
+            opened.extend(viewer.open(path, plugin=PLUGIN))
+        return opened[0], [text for text in told if "another grid" in text]
+
+    layer, said = open_one(other_grid(difficult, 0), "other.nii")
+    assert not layer.visible
+    assert "another grid than" in said[0]
+    assert "spacing" in said[0]
+    assert "eye" in said[0]
+    layer, said = open_one(other_grid(difficult, 500.0), "far.nii")
+    assert layer.visible
+    assert "another grid than" in said[0]
+    layer, said = open_one(difficult, "again.nii")
+    assert layer.visible
+    assert not said
+
+
+def test_the_notice_of_an_oblique_volume_names_what_helps(difficult):
+    (notice,) = notices(difficult)
+    assert "Resample" in notice
+    assert "Reorient" not in notice
 
 
 def test_opening_what_is_not_there_is_told(make_napari_viewer, qtbot, tmp_path, monkeypatch):

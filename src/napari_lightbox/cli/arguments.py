@@ -6,7 +6,6 @@ People write x, y, z in LPS mm; the operations take (z, y, x).
 import argparse
 import math
 import re
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
@@ -14,6 +13,7 @@ from typing import Any, get_args, get_origin
 
 from ..catalogue import Operation, Parameter, choices
 from ..errors import InputError
+from ..ops._check import parse_matrix
 
 _SHEARS = "YX,ZX,ZY"
 
@@ -181,19 +181,14 @@ def points(words: Sequence[str]) -> list[list[float]]:
 
 def _matrix(text: str) -> list[list[float]]:
     """Read a 4x4 matrix for x, y, z, from a file or as rows apart by semicolons, and turn it into array order."""
-    path = Path(text)
-    if path.is_file():
+    # Many digits make a text that is too long to be asked for as the name of a file.
+    path = Path(text) if ";" not in text else None
+    if path is not None and path.is_file():
         text = ";".join(line.split("#")[0] for line in path.read_text(encoding="utf-8").splitlines())
     try:
-        rows = [[float(v) for v in re.split(r"[,\s]+", row.strip())] for row in text.split(";") if row.strip()]
-    except ValueError:
-        rows = []
-    if len(rows) != 4 or any(len(row) != 4 for row in rows):
-        raise argparse.ArgumentTypeError(
-            f"{text[:60]!r} is no 4x4 matrix: write its rows as 1,0,0,5; 0,1,0,0; 0,0,1,0; 0,0,0,1 or name a text file"
-        )
-    order = (2, 1, 0, 3)
-    return [[rows[r][c] for c in order] for r in order]
+        return parse_matrix(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or name a text file") from None
 
 
 def _kinds(annotation: Any) -> set:
@@ -209,8 +204,3 @@ def _tuple_length(annotation: Any) -> int:
             members = get_args(part)
             return len(members) if members and all(m in (int, float) for m in members) else 0
     return 0
-
-
-def wrapped(text: str) -> str:
-    """Wrap a paragraph to the width of a terminal."""
-    return "\n".join(textwrap.wrap(text, 100))

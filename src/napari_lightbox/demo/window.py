@@ -16,9 +16,10 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from ..errors import FileError
+from ..viewer.adding import add_in_turn
 from ..viewer.dock import operation_dock
 from ..viewer.jobbar import JobBar
-from ..viewer.layers import volume_to_layer
+from ..viewer.layers import make_layer
 from ..viewer.manifest import PANELS
 from ..viewer.readers import prepare
 from ..viewer.seeds import new_points
@@ -38,6 +39,8 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "probability": {"opacity": 0.8},
     "uncertainty": {"opacity": 0.8},
 }
+# Names of the docks: all must be readable side by side on the tabs of a narrow column.
+_TABS = {"view": "View", "labels_table": "Labels", "inference": "Model", "region_grow": "Grow"}
 # Time for fonts, canvas and docks to settle before a picture is taken.
 _SETTLE_MS = 1500
 
@@ -84,6 +87,7 @@ class DemoPanel(QWidget):
         box = QVBoxLayout(self)
         box.addWidget(self.bar)
         box.addWidget(scroll, 1)
+        self.destroyed.connect(self.bar.runner.discard)
         self._work = partial(_work, image, dict(call), folder, overwrite)
 
     def start(self) -> None:
@@ -97,45 +101,55 @@ class DemoPanel(QWidget):
         if self.session is None:
             self.on_finished()
 
-    def _show(self, session: Session) -> None:
-        self.session = session
+    def _show(self, made: tuple[Session, list[Layer]]) -> None:
+        self.session, layers = made
         image = self.layer if self.layer in self.viewer.layers else None
-        for shown in session.shown:
+        waiting = []
+        for shown, layer in zip(self.session.shown, layers, strict=True):
             if shown.role == "grown" and image is not None:
-                self._add_seeds(shown, image)
-            looks = {"visible": shown.role in _VISIBLE, **_LOOKS.get(shown.role, {})}
-            self.viewer.add_layer(_layer(shown.volume, name=shown.title, **looks))
+                waiting.append(_seeds(shown, image))
+            waiting.append(layer)
+        add_in_turn(self.viewer, waiting, partial(self._shown, self.session, image))
+
+    def _shown(self, session: Session, image: Layer | None, added: list[Layer]) -> None:
+        """Tell the layers apart when all are there; the dock may have been closed meanwhile."""
         labels = session.find("labels") or session.find("grown")
         if labels is not None and labels.title in self.viewer.layers:
             self.viewer.layers[labels.title].visible = True
-        if image is not None:
+        if image is not None and image in self.viewer.layers:
             self.viewer.layers.selection.active = image
-        self.text.setText(_told(session))
+        if not self.bar.runner.closed:
+            self.text.setText(_told(session))
         self.on_finished()
 
-    def _add_seeds(self, shown: Shown, image: Layer) -> None:
-        """Add the seed as a point, ready to be moved and grown from again in the dock."""
-        points = new_points(image, "Seed")
-        points.visible = False
-        for mark in shown.marks:
-            place = _shown_index(shown.volume, mark)
-            points.add(np.r_[np.zeros(image.ndim - 3), place])
-        self.viewer.add_layer(points)
+
+def _seeds(shown: Shown, image: Layer) -> Layer:
+    """Make the seed a point, ready to be moved and grown from again in the dock."""
+    points = new_points(image, "Seed")
+    points.visible = False
+    for mark in shown.marks:
+        place = _shown_index(shown.volume, mark)
+        points.add(np.r_[np.zeros(image.ndim - 3), place])
+    return points
 
 
-def _work(image: Volume, call: dict[str, Any], folder: Path | None, overwrite: bool) -> Session:
-    """Run the session and save it where asked for; runs in the background."""
+def _work(image: Volume, call: dict[str, Any], folder: Path | None, overwrite: bool) -> tuple[Session, list[Layer]]:
+    """Run the session, save it where asked for, and make the layers; runs in the background."""
     session = run(image, **call)
     if folder is not None:
         save(session, folder, overwrite=overwrite)
-    return session
+    layers = []
+    for shown in session.shown:
+        looks = {"visible": shown.role in _VISIBLE, **_LOOKS.get(shown.role, {})}
+        layers.append(_layer(shown.volume, name=shown.title, **looks))
+    return session, layers
 
 
 def _layer(volume: Volume, **kwargs: Any) -> Layer:
     if volume.kind != "labels":
         # Smooth, as films are; the voxels themselves are a click away in the layer controls.
         kwargs = {"interpolation2d": "linear", **kwargs}
-    return Layer.create(*volume_to_layer(volume, **kwargs))
+    return make_layer(volume, **kwargs)
 
 
 def _shown_index(volume: Volume, point) -> np.ndarray:
@@ -167,10 +181,9 @@ def open_docks(viewer: napari.Viewer, first: QWidget) -> dict[str, QWidget]:
     widgets: dict[str, QWidget] = {}
     for panel in PANELS:
         module, name = panel.python_name.split(":")
-        widgets[panel.title] = getattr(import_module(f"..viewer.{module}", __package__), name)(viewer)
-    for operation in ("region_grow", "median"):
-        dock = operation_dock(operation)(viewer)
-        widgets[dock.row.title] = dock
+        made = getattr(import_module(f"..viewer.{module}", __package__), name)(viewer)
+        widgets[_TABS[panel.name]] = made
+    widgets[_TABS["region_grow"]] = operation_dock("region_grow")(viewer)
     widgets["Demo"] = first
     docks = {}
     for title, widget in widgets.items():

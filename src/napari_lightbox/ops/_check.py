@@ -172,6 +172,49 @@ def parse_points(text: str, name: str = "points") -> np.ndarray:
     return np.array(points, dtype=float).reshape(len(points), -1) if points else np.zeros((0, 0))
 
 
+def parse_matrix(text: str, name: str = "matrix") -> list[list[float]]:
+    """Read a 4x4 matrix as a person types it, for points (x, y, z, 1), and turn it into array order.
+
+    Parameters
+    ----------
+    text : str
+        Four rows of four numbers, apart by semicolons or line ends; also as Python writes nested lists.
+    name : str
+        Name of the argument, for the error.
+
+    Returns
+    -------
+    list of list of float
+        The same movement for points (z, y, x, 1).
+
+    Raises
+    ------
+    InputError
+        If it is not made of 16 numbers.
+
+    Examples
+    --------
+    >>> [row[3] for row in parse_matrix("1,0,0,5; 0,1,0,0; 0,0,1,0; 0,0,0,1")]
+    [0.0, 0.0, 5.0, 1.0]
+    """
+    try:
+        rows = parse_points(text, name)
+    except InputError:
+        rows = np.zeros((0, 0))
+    if rows.shape not in ((4, 4), (1, 16)):
+        raise InputError(
+            f"{name} {text[:60]!r} is no 4x4 matrix: write its rows in the order x, y, z, as in "
+            "1,0,0,5; 0,1,0,0; 0,0,1,0; 0,0,0,1"
+        )
+    return swapped_matrix(rows.reshape(4, 4)).tolist()
+
+
+def swapped_matrix(matrix) -> np.ndarray:
+    """Turn a (4, 4) matrix for points (x, y, z, 1) into one for (z, y, x, 1), or back."""
+    order = (2, 1, 0, 3)
+    return np.asarray(matrix, dtype=float)[np.ix_(order, order)]
+
+
 def points(values, columns: int, name: str) -> np.ndarray:
     """Return (n, `columns`) finite numbers with at least one row, from an array, a list, one point or typed text."""
     if isinstance(values, str):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..ops._hounsfield import looks_like_ct
 from ..volume import Label, Volume
 
 # Soft tissue: what a CT is first looked at with when its file proposes nothing.
@@ -76,12 +77,3 @@ def contrast_limits(volume: Volume) -> tuple[float, float]:
         low, high = float(values.min()), float(values.max())
     # A constant picture has no contrast; any increasing pair that napari's float32 still tells apart will do.
     return (low, high) if np.float32(low) < np.float32(high) else (low, low + max(1.0, abs(low) * 1e-3))
-
-
-def looks_like_ct(values: np.ndarray) -> bool:
-    """Whether voxel values can only be Hounsfield units: air near -1000 and much between fat and muscle."""
-    if values.size == 0 or not -3100 <= values.min() <= -900 or values.max() > 32767:
-        return False
-    air = np.mean(values < -700)
-    soft = np.mean((values > -150) & (values < 150))
-    return bool(air > 0.02 and soft > 0.05 and air + soft > 0.5)

@@ -46,12 +46,14 @@ def warn(text: str) -> None:
     show_warning(text)
 
 
-def ask_spacing(name: str, viewer=None) -> float | None:
-    """Ask for the pixel size of a picture, mm; None where it stays unknown."""
+def ask_spacing(name: str, viewer=None, slices: bool = False) -> float | None:
+    """Ask for the pixel size of a picture, or for the distance of its slices, mm; None where it stays unknown."""
+    title = "Distance of slices" if slices else "Pixel size"
+    missing = "how far apart its slices are" if slices else "how large its pixels are"
     value, given = QInputDialog.getDouble(
         main_window(viewer),
-        "Pixel size",
-        f"{name} does not say how large its pixels are.\nPixel size in mm (Cancel: unknown, lengths stay in pixels):",
+        title,
+        f"{name} does not say {missing}.\n{title} in mm (Cancel: unknown, lengths stay in pixels):",
         1.0,
         1e-6,
         1e6,

@@ -13,16 +13,14 @@ from ..catalogue import Operation, Parameter, operation
 from ..errors import InputError, LightboxError
 from ..geometry import Grid
 from ..volume import Volume
-from .asking import confirm_moved, tell
+from .capture import steady, volume_of
 from .choosers import KINDS, LayerChooser
 from .edits import note_edits
 from .fields import Field, field_for, label_for, readable
 from .jobbar import JobBar
 from .layers import (
-    MovedByHand,
     layer_kind,
     layer_record,
-    layer_to_volume,
     make_layer,
     plain,
     shown_grid,
@@ -163,7 +161,7 @@ class OperationDock(QWidget):
         except LightboxError as error:
             self.bar.show_error(str(error))
             return
-        looks = _looks(source, self.row)
+        looks = _looks(source, self.row, values)
         plane = self._chosen_plane(volume)
         make = partial(spectrum_layer, source=layer_record(source)) if self.row.result == "spectrum" else make_layer
         work = partial(_work, self.row.name, volume, plane, values, partial(make, **looks))
@@ -178,7 +176,7 @@ class OperationDock(QWidget):
 
     def _capture(self) -> tuple[Layer, Volume, dict[str, Any]]:
         source = self._layer_of(self.row.input)
-        volume = self._volume_of(source)
+        volume = volume_of(source, self.viewer)
         values: dict[str, Any] = {}
         for parameter in self.row.parameters:
             if not parameter.is_layer:
@@ -188,7 +186,7 @@ class OperationDock(QWidget):
             if layer is None:
                 continue
             seeds = parameter.role == "seeds"
-            values[parameter.name] = points_to_seeds(layer, source) if seeds else self._volume_of(layer)
+            values[parameter.name] = points_to_seeds(layer, source) if seeds else volume_of(layer, self.viewer)
         return source, volume, values
 
     def _layer_of(self, parameter: Parameter) -> Layer | None:
@@ -198,14 +196,6 @@ class OperationDock(QWidget):
             remedy = "press New and click into the image" if parameter.role == "seeds" else "open or make one first"
             raise InputError(f"{label_for(parameter)} needs a layer of type {kinds}: {remedy}")
         return layer
-
-    def _volume_of(self, layer: Layer) -> Volume:
-        try:
-            return layer_to_volume(layer, self.viewer.layers, assume=True, say=tell)
-        except MovedByHand:
-            if not confirm_moved(layer, self.viewer):
-                raise
-            return layer_to_volume(layer, self.viewer.layers, assume=True, accept_transform=True)
 
     def _show(self, source_grid: Grid | None, layer: Layer) -> None:
         """Add the result; runs in the GUI thread."""
@@ -226,14 +216,20 @@ class OperationDock(QWidget):
 
 def _work(name: str, volume: Volume, plane: str | None, values: dict, make: Callable[[Volume], Layer]) -> Layer:
     """Run the operation and make the layer; runs in the background."""
+    volume = steady(volume)
+    values = {key: steady(value) if isinstance(value, Volume) else value for key, value in values.items()}
     return make(apply(name, volume, plane=plane, **values))
 
 
-def _looks(source: Layer, row: Operation) -> dict[str, Any]:
+def _looks(source: Layer, row: Operation, values: dict[str, Any]) -> dict[str, Any]:
     """Return what the result takes over from the layer it is made from."""
     if row.result != "image" or not isinstance(source, Image):
         return {}
-    return {name: getattr(source, name) for name in _LOOKS}
+    looks = {name: getattr(source, name) for name in _LOOKS}
+    if values.get("mode") == "pass":
+        # What is passed alone has little of the mean: in the window of the image it would be black.
+        del looks["contrast_limits"]
+    return looks
 
 
 @cache

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QL
 
 from ..catalogue import Parameter, choices
 from ..errors import InputError
+from ..ops._check import parse_matrix, swapped_matrix
 
 _LARGE = 1e9
 # What moves along which axis, last one first as all triples are shown.
@@ -192,6 +193,21 @@ class TextField(Field):
         self.edit.setText("" if self.parameter.required else _written(self.parameter.default))
 
 
+class MatrixField(TextField):
+    """A 4x4 matrix, typed in the order x, y, z as on the command line, given back in array order."""
+
+    def __init__(self, parameter: Parameter, parent: QWidget | None = None) -> None:
+        super().__init__(parameter, parent)
+        self.edit.setPlaceholderText("x, y, z: 1,0,0,5; 0,1,0,0; 0,0,1,0; 0,0,0,1")
+
+    def value(self) -> list[list[float]] | None:
+        text = self.edit.text().strip()
+        return parse_matrix(text, self.parameter.name) if text else super().value()
+
+    def set_value(self, value: Any) -> None:
+        self.edit.setText("" if value is None else _written(swapped_matrix(value).tolist()))
+
+
 def field_for(parameter: Parameter, parent: QWidget | None = None) -> Field:
     """Make the field that fits a parameter.
 
@@ -210,9 +226,13 @@ def field_for(parameter: Parameter, parent: QWidget | None = None) -> Field:
         field = TupleField(parameter, length, parent)
     elif kinds and kinds & {int, float}:
         field = NumberField(parameter, parent)
+    elif parameter.name == "matrix":
+        field = MatrixField(parameter, parent)
     else:
         field = TextField(parameter, parent)
     text = readable(parameter.help)
+    if isinstance(field, TupleField | MatrixField):
+        text += " Typed here in the order x, y, z."
     if text:
         field.setToolTip(f"<qt>{text}</qt>")
     return field

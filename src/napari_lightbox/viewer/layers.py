@@ -228,7 +228,7 @@ def notices(volume: Volume) -> list[str]:
     if volume.grid.obliquity > STRAIGHT:
         found.append(
             f"{volume.name} is oblique by {volume.grid.obliquity:.1f} degrees: it is shown along its own axes, while "
-            "export and measuring use its true position; resample it with Reorient or Resample to see it turned"
+            "export and measuring use its true position; to see it turned, use Resample onto a volume that is straight"
         )
     if not volume.meta.get("spacing_known", True):
         found.append(f"{volume.name} has no known voxel spacing: lengths are in pixels until you give one")
@@ -245,6 +245,7 @@ def layer_to_volume(
     *,
     accept_transform: bool = False,
     assume: bool = False,
+    copy: bool = True,
     say: Callable[[str], None] | None = None,
 ) -> Volume:
     """Make the volume that a layer shows, in the order in which it was stored.
@@ -252,13 +253,15 @@ def layer_to_volume(
     Parameters
     ----------
     layer : Image or Labels layer
-        Of ours, or made in napari. Voxels of labels are copied, as they may be painted meanwhile; images are shared.
+        Of ours, or made in napari. Images are shared.
     layers : iterable of layers
         The open layers: one without our metadata takes the grid of the volume that it lies on exactly.
     accept_transform : bool
         Take a transform that was edited by hand as the truth.
     assume : bool
         Take napari's own scale and translation as the position where nothing better is known.
+    copy : bool
+        Copy the voxels of labels, as they may be painted meanwhile; without it they are shared too.
     say : callable, optional
         Called with a sentence when the position was adopted or assumed.
 
@@ -293,7 +296,7 @@ def layer_to_volume(
         grid = _edited_grid(layer, record)
     stored = _restored(data, record["order"], record["flips"])
     if kind == "labels":
-        stored = np.array(stored) if isinstance(stored, np.ndarray) else stored
+        stored = np.array(stored) if copy and isinstance(stored, np.ndarray) else stored
     else:
         kind = "probability" if record["kind"] == "probability" else "image"
     history = (*record["history"], MANUAL_EDIT) if record.get("edited") else record["history"]

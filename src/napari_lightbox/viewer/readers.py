@@ -4,7 +4,6 @@ napari's reader protocol is synchronous: File > Open and drag and drop wait unti
 in the background instead; the menu File > IO Utilities offers it as "Open medical volume" and "Open DICOM folder".
 """
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 from ..io.files import read_all, suffixes
 from ..volume import Volume
 from . import asking, offers
+from .adding import add_in_turn, place
 from .edits import note_edits
 from .layers import LayerTuple, make_layer, notices, plain, volume_to_layer
 from .runner import Job, main_window, run
@@ -54,18 +54,19 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
     for volume in volumes:
         for notice in notices(volume):
             asking.warn(notice)
+    for notice in place(viewer, found):
+        asking.warn(notice)
     prepare(viewer)
     return found
 
 
 def _read(file: Path, spacing: float | None = None) -> list[Volume]:
     """Read all volumes; what was left out, with its reason, is shown as a warning when the rest is there."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        volumes = read_all(file, spacing)
-    for warning in caught:
-        if warning.category is UserWarning:
-            volumes[0] = _with_note(volumes[0], str(warning.message))
+    # Not by Python's warnings: catching them is a matter of the whole process, and two files may be read at once.
+    refused: list[str] = []
+    volumes = read_all(file, spacing, refused=refused)
+    for sentence in refused:
+        volumes[0] = _with_note(volumes[0], sentence)
     return volumes
 
 
@@ -74,7 +75,7 @@ def _with_note(volume: Volume, note: str) -> Volume:
 
 
 def _with_asked_spacing(file: Path, volumes: list[Volume], viewer) -> list[Volume]:
-    spacing = asking.ask_spacing(volumes[0].name, viewer)
+    spacing = asking.ask_spacing(volumes[0].name, viewer, bool(volumes[0].meta.get("pixel_size_known")))
     return volumes if spacing is None else _read(file, spacing)
 
 
@@ -118,11 +119,9 @@ def open_path(viewer, path: str | Path, *, spacing: float | None = None, on_done
         return [make_layer(v) for v in volumes], [text for v in volumes for text in notices(v)]
 
     def show(result: tuple[list[Layer], list[str]]) -> None:
-        layers = [viewer.add_layer(layer) for layer in result[0]]
-        for notice in result[1]:
+        for notice in (*result[1], *place(viewer, result[0])):
             asking.warn(notice)
-        if on_done is not None:
-            on_done(layers)
+        add_in_turn(viewer, result[0], on_done or (lambda _: None))
 
     viewer.status = f"Opening {path.name} ..."
     return run(work, title=f"Opening {path.name}", on_done=show, viewer=viewer)

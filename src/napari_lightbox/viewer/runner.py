@@ -257,6 +257,7 @@ class Runner:
     def __init__(self, viewer=None) -> None:
         self._viewer = viewer
         self.job: Job | None = None
+        self.closed = False
 
     @property
     def running(self) -> bool:
@@ -276,7 +277,8 @@ class Runner:
             self.job.cancel()
 
     def discard(self) -> None:
-        """Cancel the job and drop its result: its dock is being closed."""
+        """Cancel the job and drop its result: its dock is being closed, and nothing can be shown in it any more."""
+        self.closed = True
         if self.job is not None:
             self.job.discard()
 

@@ -9,6 +9,8 @@ import napari
 
 from ..io.files import read
 from ..phantoms import SAMPLES, sample_path
+from . import asking
+from .adding import place
 from .layers import LayerTuple, volume_to_layer
 from .readers import prepare
 
@@ -29,7 +31,10 @@ def open_sample(name: str) -> list[LayerTuple]:
     if sample.truth is not None:
         truth = read(sample_path(sample.truth), kind="labels")
         layers.append(volume_to_layer(truth, name=SAMPLES[sample.truth].title, visible=False))
-    prepare(napari.current_viewer())
+    viewer = napari.current_viewer()
+    for notice in place(viewer, layers):
+        asking.warn(notice)
+    prepare(viewer)
     return layers
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from napari.layers import Points
 
 from ..errors import InputError
-from .layers import display_matrix, layer_record, plain, shown_grid
+from .layers import display_matrix, plain, shown_grid
 
 
 def points_to_seeds(points, image) -> np.ndarray:
@@ -71,8 +71,6 @@ def _to_shown_index(world: np.ndarray, image) -> np.ndarray:
 def new_points(image, name: str = "Seeds") -> Points:
     """Make an empty Points layer over a layer, with its axes, scale and units, so that clicks land on its voxels."""
     image = plain(image)
-    record = layer_record(image)
-    of = record["grid"] if record is not None else None
     size = max(1.0, 0.015 * max(image.data.shape[-2:]))
     return Points(
         np.zeros((0, image.ndim)),
@@ -88,5 +86,4 @@ def new_points(image, name: str = "Seeds") -> Points:
         size=size,
         face_color="#ff5252",
         border_color="white",
-        metadata={"lightbox_seeds": {"grid": of}},
     )

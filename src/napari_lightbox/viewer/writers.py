@@ -15,7 +15,8 @@ from ..errors import FileError
 from ..io.files import suffixes, write
 from ..volume import Volume
 from . import asking
-from .layers import LayerTuple, MovedByHand, layer_to_volume
+from .capture import volume_of
+from .layers import LayerTuple
 
 # Written where a folder is given, or no suffix: the format that keeps most and every other program reads.
 _DEFAULT = ".nii.gz"
@@ -46,30 +47,42 @@ def write_layers(path: str, layer_data: list[LayerTuple]) -> list[str]:
     -------
     list of str
         The files written. None is written if any layer does not know its position.
+
+    Raises
+    ------
+    FileError
+        If a file of a name that was not chosen literally exists and nobody says that it may be replaced.
     """
     if len(layer_data) == 1:
         return [_write_one(path, layer_data[0])]
     volumes = [_volume_of(made) for made in layer_data]
     names = _file_names(Path(path), [volume.name for volume in volumes])
+    _may_replace(Path(path), names)
     return [str(write(volume, name)) for volume, name in zip(volumes, names, strict=True)]
 
 
 def _write_one(path: str, made: LayerTuple) -> str:
     volume = _volume_of(made)
     file = Path(path)
-    return str(write(volume, file if _suffix(file) else file.with_name(file.name + _DEFAULT)))
+    target = file if _suffix(file) else file.with_name(file.name + _DEFAULT)
+    _may_replace(file, [target])
+    return str(write(volume, target))
+
+
+def _may_replace(chosen: Path, targets: list[Path]) -> None:
+    """Ask before older files are replaced that the dialog did not ask about, as it knows only the name chosen."""
+    there = [target for target in targets if target != chosen and target.exists()]
+    if not there:
+        return
+    names = ", ".join(target.name for target in there)
+    question = f"{there[0].parent} already holds {names}.\n\nReplace {'it' if len(there) == 1 else 'them'}?"
+    if not asking.confirm(question, napari.current_viewer()):
+        raise FileError(f"{there[0].parent} already holds {names}: choose another name, or delete what is there first")
 
 
 def _volume_of(made: LayerTuple) -> Volume:
     viewer = napari.current_viewer()
-    layer = Layer.create(*made)
-    layers = viewer.layers if viewer is not None else ()
-    try:
-        return layer_to_volume(layer, layers, say=asking.tell)
-    except MovedByHand:
-        if not asking.confirm_moved(layer, viewer):
-            raise
-        return layer_to_volume(layer, layers, accept_transform=True)
+    return volume_of(Layer.create(*made), viewer, assume=False)
 
 
 def _suffix(path: Path) -> str | None:

@@ -8,9 +8,6 @@ import numpy as np
 from ..layers import layer_kind, plain
 from ._annotations import status_text
 
-# Classes less likely than this are not told: they would crowd out the others.
-_LEAST = 0.005
-
 
 @dataclass(frozen=True)
 class Kept:
@@ -54,7 +51,7 @@ def text_at(viewer) -> str:
     for layer in sorted(layers, key=lambda one: one is not active):
         found = probabilities_at(layer, position)
         if found:
-            told = [f"{name} {p:.2f}" for name, p in found if p >= _LEAST]
+            told = [f"{name} {p:.2f}" for name, p in found]
             return "p: " + ", ".join(told)
     return ""
 

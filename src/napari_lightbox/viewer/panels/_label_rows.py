@@ -32,12 +32,15 @@ class Work:
         For each frame to measure its number, and its place in `labels` and `image` (None: it has no frames).
     voxel_volume : float or None
         mm3, of the true grid; None where the spacing is not known.
+    pixel_area : float, optional
+        mm2 within a single slice. Its thickness is often made up: areas take the place of volumes.
     """
 
     labels: Any
     image: Any
     frames: Sequence[tuple[int, int | None, int | None]]
     voxel_volume: float | None
+    pixel_area: float | None = None
 
     def __call__(self) -> list[dict]:
         """Measure; one row a frame and label."""
@@ -51,6 +54,8 @@ class Work:
             for found in label_table(labels, (1.0,) * labels.ndim, image):
                 volume = None if self.voxel_volume is None else found["voxels"] * self.voxel_volume / 1000
                 row = {"frame": frame, "label": found["label"], "voxels": found["voxels"], "volume_ml": volume}
+                if self.pixel_area is not None:
+                    row |= {"volume_ml": None, "area_cm2": found["voxels"] * self.pixel_area / 100}
                 rows.append(row | {"mean": found.get("mean"), "sd": found.get("std")})
         return rows
 
@@ -101,6 +106,7 @@ class LabelRows(QAbstractTableModel):
         self._rename = rename
         self.rows: list[dict] = []
         self.unit = ""
+        self.size = "volume_ml"
         self.stale = True
         self.editable = False
 
@@ -108,6 +114,7 @@ class LabelRows(QAbstractTableModel):
         """Replace all rows; each has the `KEYS`, ``colour`` as ``"#rrggbb"`` or None."""
         self.beginResetModel()
         self.rows, self.unit, self.editable, self.stale = rows, unit, editable, False
+        self.size = size_of(rows)
         self.endResetModel()
 
     def set_stale(self) -> None:
@@ -141,12 +148,13 @@ class LabelRows(QAbstractTableModel):
         if orientation != Qt.Orientation.Horizontal or role != Qt.ItemDataRole.DisplayRole:
             return None
         unit = f" ({self.unit})" if self.unit else ""
-        return ("", "Frame", "Value", "Name", "Volume (ml)", f"Mean{unit}", f"SD{unit}", "Voxels")[section]
+        size = "Area (cm\u00b2)" if self.size == "area_cm2" else "Volume (ml)"
+        return ("", "Frame", "Value", "Name", size, f"Mean{unit}", f"SD{unit}", "Voxels")[section]
 
     def data(self, index: QModelIndex, role=Qt.ItemDataRole.DisplayRole):
         """Text, colour and order of a cell."""
         row, key = self.rows[index.row()], KEYS[index.column()]
-        value = row.get(key)
+        value = row.get(self.size if key == "volume_ml" else key)
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.EditRole):
             return self._text(key, value)
         if role == SORT:
@@ -190,6 +198,11 @@ class LabelRows(QAbstractTableModel):
         return bool(self._rename(self.rows[index.row()]["label"], name))
 
 
+def size_of(rows: Sequence[dict]) -> str:
+    """Return the key that the size of the labels goes by: ``"volume_ml"``, or ``"area_cm2"`` for single slices."""
+    return "area_cm2" if rows and "area_cm2" in rows[0] else "volume_ml"
+
+
 def write_csv(path, rows: Sequence[dict], *, unit: str, labels: str, image: str) -> None:
     """Write the rows as a table with full precision; the file appears whole or not at all.
 
@@ -211,9 +224,10 @@ def write_csv(path, rows: Sequence[dict], *, unit: str, labels: str, image: str)
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["frame", "label", "name", "voxels", "volume_ml", "mean", "sd", "unit", "labels", "image"])
+    size = size_of(rows)
+    writer.writerow(["frame", "label", "name", "voxels", size, "mean", "sd", "unit", "labels", "image"])
     for row in rows:
-        numbers = ["" if row[key] is None else row[key] for key in ("volume_ml", "mean", "sd")]
+        numbers = ["" if row[key] is None else row[key] for key in (size, "mean", "sd")]
         writer.writerow([row["frame"] + 1, row["label"], row["name"], row["voxels"], *numbers, unit, labels, image])
     with replacing(Path(path)) as file:
         file.write(text.getvalue().encode("utf-8"))

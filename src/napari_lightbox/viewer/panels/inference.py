@@ -32,11 +32,12 @@ from ...models import available, load, predict, quote, read_card
 from ...models.card import Card
 from ...models.plan import review
 from ...volume import Volume
-from ..asking import confirm_moved, tell
+from ..adding import add_in_turn
+from ..capture import volume_of
 from ..choosers import LayerChooser
+from ..edits import note_edits
 from ..jobbar import JobBar
-from ..layers import MovedByHand, layer_to_volume, plain, volume_to_layer
-from ..runner import is_open
+from ..layers import layer_to_volume, make_layer, plain, volume_to_layer
 from . import _hover
 from ._cardtext import details, summary
 
@@ -50,7 +51,7 @@ _SETTLE_MS = 120
 class Made:
     """What a run leaves for the viewer: layers to add, bottom first, and the probabilities behind the labels."""
 
-    layers: tuple[tuple, ...]
+    layers: tuple[Layer, ...]
     kept: _hover.Kept | None
     notes: tuple[str, ...]
 
@@ -110,6 +111,8 @@ class InferencePanel(QWidget):
         self.source: str | None = None
         self.channels: list[LayerChooser] = []
         self.classes: dict[int, QCheckBox] = {}
+        # The overlap of the card as the spin box shows it, which may have fewer digits.
+        self._card_overlap: float | None = None
         self.bar = JobBar(viewer, self)
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
@@ -117,6 +120,7 @@ class InferencePanel(QWidget):
         self._settle.timeout.connect(self.refresh)
         self._lay_out()
         self._connect()
+        note_edits(self.viewer)
         _hover.watch(self.viewer)
         self._list_shipped()
 
@@ -188,7 +192,8 @@ class InferencePanel(QWidget):
         self.device = QComboBox(box)
         self.device.addItems(list(DEVICES))
         self.overlap = QDoubleSpinBox(box)
-        self.overlap.setRange(0.0, 0.9)
+        self.overlap.setDecimals(4)
+        self.overlap.setRange(0.0, 0.99)
         self.overlap.setSingleStep(0.05)
         self.overlap.setToolTip(
             "<qt>Share of a window that its neighbours have in common: more is smoother and slower</qt>"
@@ -271,6 +276,7 @@ class InferencePanel(QWidget):
         self._make_classes()
         if card is not None:
             self.overlap.setValue(card.window.overlap)
+            self._card_overlap = self.overlap.value()
             self.blending.setCurrentText(card.window.blending)
         self.refresh()
 
@@ -309,8 +315,9 @@ class InferencePanel(QWidget):
     def choices(self) -> dict[str, Any]:
         """The arguments of `predict` as they are chosen."""
         asked = tuple(value for value, box in self.classes.items() if box.isChecked())
+        overlap = self.overlap.value()
         return {
-            "overlap": round(self.overlap.value(), 2),
+            "overlap": None if overlap == self._card_overlap else round(overlap, 4),
             "blending": self.blending.currentText(),
             "mirror": self.mirror.isChecked(),
             "probabilities": "all" if self.hover.isChecked() and self.classes else asked,
@@ -373,31 +380,19 @@ class InferencePanel(QWidget):
         for chooser, channel in zip(self.channels, self.card.input.channels, strict=True):
             if chooser.layer is None:
                 raise InputError(f"{channel.name} needs an Image layer: open an image first")
-            volumes.append(self._volume_of(chooser.layer))
+            volumes.append(volume_of(chooser.layer, self.viewer))
         return volumes
-
-    def _volume_of(self, layer: Layer) -> Volume:
-        try:
-            return layer_to_volume(layer, self.viewer.layers, assume=True, say=tell)
-        except MovedByHand:
-            if not confirm_moved(layer, self.viewer):
-                raise
-            return layer_to_volume(layer, self.viewer.layers, assume=True, accept_transform=True)
 
     def _show(self, made: Made) -> None:
         """Add the results; runs in the GUI thread."""
-        self._add_next(list(made.layers), [], made)
-
-    def _add_next(self, waiting: list[tuple], added: list[Layer], made: Made) -> None:
-        """Add one layer and come back for the next: drawing all of them at once would hold the window up."""
-        if not is_open(self.viewer):
-            return
-        added.append(self.viewer.add_layer(Layer.create(*waiting.pop(0))))
-        if waiting:
-            QTimer.singleShot(0, partial(self._add_next, waiting, added, made))
-            return
         if made.kept is not None:
-            _hover.keep(added[-1], made.kept)
+            _hover.keep(made.layers[-1], made.kept)
+        add_in_turn(self.viewer, made.layers, self._added)
+
+    def _added(self, added: list[Layer]) -> None:
+        """Say what there is now; the dock may have been closed meanwhile."""
+        if self.bar.runner.closed:
+            return
         hidden = sum(not layer.visible for layer in added)
         text = f"{added[-1].name} is done"
         if hidden:
@@ -411,11 +406,11 @@ def _work(source: str, volumes: list[Volume], choices: dict, asked: tuple[int, .
     model = load(source)
     found = predict(volumes, model, **choices)
     if "labels" not in found.volumes:
-        return Made(tuple(volume_to_layer(found.output(c)) for c in found.kept), None, found.notes)
-    made = [volume_to_layer(found.probability(value), visible=False) for value in asked]
+        return Made(tuple(make_layer(found.output(c)) for c in found.kept), None, found.notes)
+    made = [make_layer(found.probability(value), visible=False) for value in asked]
     if choices["uncertainty"]:
-        made.append(volume_to_layer(found.uncertainty, colormap="magma", visible=False))
-    made.append(volume_to_layer(found.labels))
+        made.append(make_layer(found.uncertainty, colormap="magma", visible=False))
+    made.append(make_layer(found.labels))
     kept = None
     if hover and found.kept:
         names = tuple(model.card.output.label(value).name for value in found.kept)

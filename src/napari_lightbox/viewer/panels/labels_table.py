@@ -24,6 +24,7 @@ from ...errors import InputError, LightboxError
 from ...volume import Label
 from .. import appearance
 from ..choosers import LayerChooser
+from ..edits import note_edits
 from ..layers import difference, layer_kind, layer_record, layer_to_volume, plain, shown_grid, was_moved
 from ..runner import Job, notify_error, run
 from ..windowing import can_window, unit_of
@@ -51,6 +52,7 @@ class LabelsTable(QWidget):
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = plain(viewer)
+        note_edits(self._viewer)
         # What runs: "measure" and "jump". A dict of its own, as it must outlive the widget to be stopped.
         self._jobs: dict[str, Job] = {}
         self._undo = self._frames = None
@@ -234,6 +236,7 @@ class LabelsTable(QWidget):
         """Return what is to be measured, and what the user must know of it."""
         labels, image, notes = self.labels, self.image, []
         volume = self._voxel_volume(labels, notes)
+        area = None if volume is None else _pixel_area(shown_grid(labels))
         if image is not None:
             why = difference(labels, image)
             if why:
@@ -254,14 +257,14 @@ class LabelsTable(QWidget):
             notes.insert(0, f"frame {frames[0][0] + 1}")
         if image is None:
             frames = [(frame, at, None) for frame, at, _ in frames]
-        return Work(_array(labels), None if image is None else _array(image), frames, volume), "; ".join(notes)
+        return Work(_array(labels), None if image is None else _array(image), frames, volume, area), "; ".join(notes)
 
     def _voxel_volume(self, labels, notes: list[str]) -> float | None:
         """Return mm3 a voxel by the true grid of the labels, or None with the reason in `notes`."""
         try:
             if layer_record(labels) is None:
                 # Adopts the grid of the volume that labels made in napari lie on.
-                layer_to_volume(labels, self._viewer.layers)
+                layer_to_volume(labels, self._viewer.layers, copy=False)
             if was_moved(labels):
                 notes.append("the transform of the labels was edited by hand: volumes are those of the file")
             record = layer_record(labels)
@@ -404,6 +407,14 @@ def _stop(jobs: dict[str, Job], *_) -> None:
 def _fitting(labels, images: list):
     """Return the topmost image on the grid of the labels, or None."""
     return next((image for image in reversed(images) if not difference(labels, image)), None)
+
+
+def _pixel_area(grid) -> float | None:
+    """Return mm2 a pixel of a single slice; None for volumes."""
+    shape = grid.spatial_shape
+    if 1 not in shape or max(shape) == 1:
+        return None
+    return grid.voxel_volume / grid.spacing[shape.index(1)]
 
 
 def _array(layer):
