@@ -248,6 +248,48 @@ def test_an_unforeseen_error_is_a_sentence_too(here, capsys, monkeypatch):
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("m.nii.gz", "file of a volume"),
+        ("./a.nii.gz", "file of a volume"),
+        ("link.json", "file of a volume"),
+        ("other.nrrd", "must end in .json"),
+        ("recipe", "must end in .json"),
+        ("gone/r.json", "does not exist"),
+    ],
+)
+def test_a_recipe_goes_over_no_volume(here, capsys, monkeypatch, recipe, message):
+    Path("link.json").symlink_to("a.nii.gz")
+    before = Path("a.nii.gz").read_bytes()
+    monkeypatch.setattr(
+        sys.modules["napari_lightbox.apply"], "apply", lambda *a, **k: pytest.fail("the work was begun")
+    )
+    run("apply", "median", "a.nii.gz", "--out", "m.nii.gz", "--recipe", recipe, "--overwrite", code=2)
+    assert message in capsys.readouterr().err
+    assert Path("a.nii.gz").read_bytes() == before
+    assert not Path("m.nii.gz").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(here, capsys, monkeypatch):
+    monkeypatch.setattr(
+        sys.modules["napari_lightbox.apply"], "apply", lambda *a, **k: pytest.fail("the work was begun")
+    )
+    closed = Path("closed").resolve()
+    closed.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed)
+    for out, recipe in (("closed/m.nii.gz", "m.json"), ("m.nii.gz", "closed/m.json")):
+        run("apply", "median", "a.nii.gz", "--out", out, "--recipe", recipe, code=2)
+        assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_missing_seeds_are_asked_for_as_they_are_typed(here, capsys):
+    run("apply", "region_grow", "a.nii.gz", "--out", "r.nii.gz", code=2)
+    said = capsys.readouterr().err
+    assert "--seeds X,Y,Z, points in LPS mm" in said
+    assert "array order" not in said
+
+
 def test_nothing_is_overwritten_silently(here, capsys):
     Path("m.nii.gz").write_bytes(b"mine")
     run("apply", "median", "a.nii.gz", "--out", "m.nii.gz", code=2)

@@ -1,8 +1,10 @@
 """The demo: sensible seeds, a comparison that is right by hand, files that others can read, and nothing half done."""
 
+import dataclasses
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -127,6 +129,37 @@ def test_nothing_in_common_is_none():
     assert compare.against(labelled([1], {1: Label("a")}), labelled([1], {1: Label("b")})) is None
 
 
+def test_a_mask_of_any_value_is_the_only_class_of_a_model():
+    found = compare.against(labelled([0, 1, 1, 0], {1: Label("head")}), labelled([0, 255, 255, 255], {}))
+    assert found.rows[0]["Dice"] == pytest.approx(0.8)
+    assert found.volume.data.ravel().tolist() == [0, 1, 1, 3]
+    assert found.notes == ("The truth has no names: its value 255 was taken for head.",)
+
+
+def test_a_truth_without_names_is_matched_by_number():
+    names = {1: Label("lung"), 2: Label("heart"), 3: Label("bone")}
+    found = compare.against(labelled([0, 1, 2, 2, 3], names), labelled([0, 1, 0, 7, 3], {}))
+    # What the truth does not know is no error, neither in the map nor in the figures.
+    assert found.volume.data.ravel().tolist() == [0, 1, 0, 0, 1]
+    rows = {row["class"]: row["Dice"] for row in found.rows}
+    assert list(rows) == ["lung", "bone", "heart (not in the truth)"]
+    assert rows["lung"] == rows["bone"] == 1
+    assert np.isnan(rows["heart (not in the truth)"])
+    assert found.notes == (
+        "The truth has no names: classes were matched by their numbers.",
+        "Value 7 in the truth: no class of the model, not compared.",
+    )
+    assert compare.against(labelled([1, 2], names), labelled([0, 255], {})) is None
+
+
+def test_what_a_named_truth_does_not_know_is_told():
+    truth = labelled([1, 4, 4], {1: Label("lung"), 4: Label("liver")})
+    found = compare.against(labelled([1, 2, 1], {1: Label("lung"), 2: Label("heart")}), truth)
+    assert [row["class"] for row in found.rows] == ["lung", "heart (not in the truth)"]
+    assert found.volume.data.ravel().tolist() == [1, 0, 2]
+    assert found.notes == ("Value 4 (liver) in the truth: no class of the model, not compared.",)
+
+
 # All steps -----------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +243,33 @@ def test_saving_replaces_nothing_silently(session, tmp_path):
     assert (tmp_path / "report.html").read_text(encoding="utf-8") != "mine"
 
 
+def test_a_second_run_takes_the_files_of_the_first_away(tmp_path):
+    grid = lb.Grid.from_spacing((1, 1, 1), (2, 3, 4))
+    image = Volume(np.zeros(grid.shape, np.uint8), grid, name="one")
+    first = demo.pipeline.Session(image, [demo.pipeline.Shown(role, image, role) for role in ("otsu", "grown")])
+    demo.save(first, tmp_path)
+    for name in ("mine.nii.gz", "09_mine.nii.gz"):
+        (tmp_path / name).write_bytes(b"mine")
+    listing = tmp_path / "lightbox-demo.json"
+    listing.write_text(listing.read_text().replace('"report.html"', '"report.html", "../mine.txt", "mine.nii.gz"'))
+    demo.save(demo.pipeline.Session(image, first.shown[1:]), tmp_path, overwrite=True)
+    expected = [
+        "01_image.nii.gz",
+        "02_grown.nii.gz",
+        "09_mine.nii.gz",
+        "lightbox-demo.json",
+        "mine.nii.gz",
+        "report.html",
+    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == expected
+
+
+def test_figures_that_do_not_exist_are_dashes(session, tmp_path):
+    rows = [{"class": "heart (not in the truth)", "Dice": float("nan")}]
+    text = demo.files.report(dataclasses.replace(session, tables={"Agreement": rows}), tmp_path / "r.html")
+    assert '<td class="number">–</td>' in text.read_text(encoding="utf-8")
+
+
 def test_a_cancelled_save_leaves_nothing(session, tmp_path):
     def stop(what, done, total):
         if what == "files" and done == 3:
@@ -265,6 +325,16 @@ def test_demo_on_a_real_ct(data, tmp_path):
     assert (grown.data.astype(bool) & lung).sum() > 0.7 * grown.data.sum()
 
 
+def test_demo_on_a_real_ultrasound_with_its_mask(data, tmp_path, capsys):
+    image, truth = (data(f"ultrasound_head_hc18/images/047_HC{end}.png") for end in ("", "_Mask"))
+    argv = ["demo", "--no-window", "--input", image, "--truth", truth, "--out", tmp_path / "out"]
+    assert main([str(a) for a in argv]) == 0
+    assert "its value 255 was taken for" in capsys.readouterr().err
+    found, reference = (lb.read(p, kind="labels").data > 0 for p in (tmp_path / "out" / "05_labels.nii.gz", truth))
+    assert 2 * (found & reference).sum() / (found.sum() + reference.sum()) > 0.9
+    assert (lb.read(tmp_path / "out" / "09_comparison.nii.gz").data == compare.TRUE_POSITIVE).sum() > 1000
+
+
 def test_demo_on_a_dicom_folder(data, tmp_path, capsys):
     folder = data("dicom_ct_series")
     assert main(["demo", "--no-window", "--input", str(folder), "--out", str(tmp_path / "out")]) == 0
@@ -276,8 +346,10 @@ def test_demo_on_a_dicom_folder(data, tmp_path, capsys):
 # The window ----------------------------------------------------------------------------------------------------------
 
 
-def test_window_shows_all_layers_and_docks(make_napari_viewer, qtbot, small):
+def test_window_shows_all_layers_and_docks(make_napari_viewer, qtbot, small, monkeypatch):
     pytest.importorskip("torch")
+    from qtpy.QtWidgets import QTabBar
+
     from napari_lightbox.demo import window
     from napari_lightbox.viewer.layers import layer_to_volume
 
@@ -286,11 +358,20 @@ def test_window_shows_all_layers_and_docks(make_napari_viewer, qtbot, small):
     call = {"model": bright, "truth": truth.replace(data=truth.data // 2, labels={}), "device": "cpu"}
     panel = window.DemoPanel(viewer, image, call)
     docks = window.open_docks(viewer, panel)
-    assert {"Demo", "Median", "Region growing"} < set(docks)
+    assert list(docks) == ["View", "Labels", "Model", "Grow", "Demo"]
+    # The names of all tabs are readable side by side.
+    bars = [bar for bar in viewer.window._qt_window.findChildren(QTabBar) if bar.count() == len(docks)]
+    assert sum(bars[0].tabSizeHint(i).width() for i in range(len(docks))) <= 300
+    made_in = []
+    make = window.make_layer
+    monkeypatch.setattr(window, "make_layer", lambda *a, **k: made_in.append(threading.get_ident()) or make(*a, **k))
     finished = []
     panel.on_finished = lambda: finished.append(True)
     panel.start()
     qtbot.waitUntil(lambda: bool(finished), timeout=60_000)
+    assert len(set(made_in)) == 2  # the image at once, all else in the background
+    assert made_in.count(threading.get_ident()) == 1
+    assert viewer.layers.extent.units is not None
     titles = [s.title for s in panel.session.shown]
     assert [layer.name for layer in viewer.layers if layer.name in titles] == titles
     for shown in panel.session.shown:

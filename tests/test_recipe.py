@@ -44,6 +44,47 @@ def test_further_volumes_are_asked_for_by_name(volume):
     assert np.array_equal(recipe.run(volume, inputs={"mask": mask}).data, result.data)
 
 
+def constant(value, spacing, name="volume"):
+    shape = tuple(int(8 / s) for s in spacing)
+    return Volume(np.full(shape, value, np.int16), Grid.from_spacing(spacing, shape), name=name)
+
+
+def test_two_volumes_of_one_name_stay_two(volume, tmp_path):
+    fine, coarse = constant(1, (0.5, 0.5, 0.5)), constant(2, (2, 2, 2))
+    result = lb.apply("resample", lb.apply("resample", volume, like=fine), like=coarse)
+    recipe = Recipe.load(Recipe.of(result).save(tmp_path / "r.json"))
+    assert list(recipe.inputs) == ["volume", "volume (2)"]
+    with pytest.raises(InputError, match=r"needs 2 further volumes \('volume', 'volume \(2\)'\), 1 are given"):
+        recipe.run(volume, fine)
+    again = recipe.run(volume, fine, coarse)
+    assert again.grid == result.grid
+    assert np.array_equal(again.data, result.data)
+    # Another case brings volumes on grids of its own.
+    assert recipe.run(volume, coarse, fine).grid == fine.grid
+
+
+def test_one_name_for_volumes_that_differ_is_refused(volume):
+    steps = lb.apply("resample", volume, like=constant(1, (1, 1, 1))).history
+    steps += lb.apply("resample", volume, like=constant(1, (2, 2, 2))).history
+    with pytest.raises(InputError, match="two different volumes 'volume'"):
+        Recipe.of(volume.replace(history=steps)).run(volume, volume)
+
+
+def test_inputs_say_what_they_are_and_how_they_were_made(volume):
+    mask = lb.apply("otsu", lb.apply("median", volume, size=3)).replace(name="mask")
+    result = lb.apply("region_grow", volume, mask, seeds=[volume.grid.to_world(np.argwhere(mask.data)[0])])
+    assert Recipe.of(result).inputs == {"mask": "labels"}
+    assert [s["operation"] for s in result.history[-1]["parameters"]["mask"]["made_by"]] == ["median", "otsu"]
+
+
+def test_what_was_done_by_hand_is_told_before_anything_runs(volume, monkeypatch):
+    result = lb.apply("otsu", volume)
+    result = result.replace(history=(*result.history, {"operation": "manual edit", "parameters": {}}))
+    monkeypatch.setattr("napari_lightbox.recipe.apply", None)
+    with pytest.raises(InputError, match="step 2 of the recipe was done by hand"):
+        Recipe.of(result).run(volume)
+
+
 def test_file_is_plain_json(volume, tmp_path):
     path = Recipe.of(lb.apply("median", volume, size=3)).save(tmp_path / "r.json")
     content = json.loads(path.read_text())
@@ -58,7 +99,7 @@ def test_a_failed_save_keeps_the_old_file(volume, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(FileError, match="No space left"):
+    with pytest.raises(FileError, match="disk is full"):
         Recipe.of(lb.apply("median", volume, size=5)).save(path)
     assert path.read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]

@@ -238,7 +238,7 @@ def test_nothing_is_overwritten_silently(tmp_path):
     ("call", "message"),
     [
         ({"path": "r.txt"}, "must end in .html"),
-        ({"path": "nowhere/r.html"}, "cannot be written"),
+        ({"path": "nowhere/r.html"}, "was not written, its folder does not exist"),
         ({"path": "r.html", "frame": 3}, "frame 3 does not exist"),
     ],
 )

@@ -15,7 +15,7 @@ HEAVY = ("torch", "dask", "SimpleITK", "numba", "napari", "qtpy", "PySide6", "Py
 # Rooms from the ground up; a room may import from itself and from below.
 LEVELS = [
     {"errors"},
-    {"progress", "types", "geometry", "volume"},
+    {"progress", "memory", "types", "geometry", "volume"},
     {"ops"},
     {"catalogue"},
     {"apply"},

@@ -1,6 +1,6 @@
 """Run one operation on one volume: frames, planes, spacing, grid and history, in this one place."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,8 @@ def _layer_arguments(row: Operation, volume: Volume, values: dict) -> tuple[dict
     """
     arrays: dict = {}
     recorded = {k: plain(v) for k, v in values.items()}
-    inputs = []
+    inputs: list[str] = []
+    taken = input_names(volume.history)
     for p in row.parameters:
         value = values[p.name]
         if value is None or not p.is_layer:
@@ -135,11 +136,40 @@ def _layer_arguments(row: Operation, volume: Volume, values: dict) -> tuple[dict
         if not isinstance(value, Volume):
             raise InputError(f"{p.name} must be a Volume, not {type(value).__name__}")
         inputs.append(value.name)
-        recorded[p.name] = {"volume": value.name, "grid": value.grid.as_dict()}
+        recorded[p.name] = record_input(value, taken)
         if p.role != "volume":
             volume.grid.require_same_space(value.grid, f"{volume.name!r} and its {p.name} {value.name!r}")
             arrays[p.name] = _frame_finder(value, volume, p.name)
     return arrays, recorded, inputs
+
+
+def input_names(history: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the names by which the steps of a history know their further volumes."""
+    steps = (step.get("parameters") for step in history)
+    values = [v for step in steps if isinstance(step, Mapping) for v in step.values()]
+    return {str(v["volume"]) for v in values if isinstance(v, Mapping) and "volume" in v}
+
+
+def record_input(volume: Volume, taken: set[str]) -> dict:
+    """Return what a history keeps of a further volume: a name of its own, its grid, and the steps that made it.
+
+    A name in `taken` gets a number, so that two volumes of one name stay two when the steps run again; the name chosen
+    is added to `taken`. The steps leave out how their own further volumes were made.
+    """
+    name, number = volume.name, 2
+    while name in taken:
+        name, number = f"{volume.name} ({number})", number + 1
+    taken.add(name)
+    made_by = [_without_origins(step) for step in volume.history]
+    return {"volume": name, "grid": volume.grid.as_dict(), **({"made_by": made_by} if made_by else {})}
+
+
+def _without_origins(step: Mapping[str, Any]) -> dict:
+    parameters = {
+        key: {k: v for k, v in value.items() if k != "made_by"} if isinstance(value, Mapping) else value
+        for key, value in dict(step.get("parameters") or {}).items()
+    }
+    return plain({"operation": step.get("operation"), "parameters": parameters, "plane": step.get("plane")})
 
 
 def _frame_finder(other: Volume, volume: Volume, name: str):

@@ -65,11 +65,6 @@ def report(description: str, done: int, total: int | None = None) -> None:
         listener(description, done, total)
 
 
-def current_listener() -> Listener | None:
-    """Return the listener of this thread's context, to hand it to a pool's workers."""
-    return _listener.get()
-
-
 @contextmanager
 def listening(listener: Listener | None) -> Iterator[None]:
     """Send the reports of all work inside the ``with`` block to ``listener(description, done, total)``.

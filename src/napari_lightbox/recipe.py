@@ -6,7 +6,7 @@ further volumes it used, by name.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from typing import Any
 from .apply import apply, plain
 from .catalogue import operation
 from .errors import FileError, InputError
+from .io._atomic import replacing
 from .progress import track
 from .volume import Volume
 
 _FORMAT = 1
+# How the viewer records that voxels were painted.
+_BY_HAND = "manual edit"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,40 @@ class Step:
     @property
     def volumes(self) -> tuple[str, ...]:
         """Names of the further volumes the step needs, in the order of its arguments."""
-        return tuple(v["volume"] for v in self.parameters.values() if isinstance(v, Mapping) and "volume" in v)
+        return tuple(str(v["volume"]) for v in self.parameters.values() if isinstance(v, Mapping) and "volume" in v)
+
+    def made(self, done: Mapping[str, Any]) -> bool:
+        """Whether a step of a history is this one: the same operation with the same choices.
+
+        Further volumes count as the same, since each case may bring its own.
+        """
+        try:
+            other = Step.from_dict(done)
+            wanted, planes = self.parameters, False
+            if self.operation != "predict":
+                row = operation(self.operation)
+                wanted, planes = row.complete(self.parameters), row.planes
+        except InputError:
+            return False
+        names = {k for k in wanted if k in other.parameters} if self.operation == "predict" else set(wanted)
+        weights = [(s.record.get("model") or {}).get("sha256") for s in (self, other)]
+        return (
+            self.operation == other.operation
+            and (self.plane == other.plane or (self.plane is None and planes))
+            and (not all(weights) or weights[0] == weights[1])
+            and all(_same(wanted[name], other.parameters.get(name)) for name in names)
+        )
+
+    def role(self, name: str) -> str:
+        """Return what a further volume is to the step: ``"image"``, ``"labels"`` or ``"volume"``."""
+        if self.operation == "predict":
+            return "image"
+        roles = {p.name: p.role for p in operation(self.operation).parameters}
+        return next(
+            roles.get(argument, "volume")
+            for argument, v in self.parameters.items()
+            if isinstance(v, Mapping) and str(v.get("volume")) == name
+        )
 
 
 @dataclass(frozen=True)
@@ -92,13 +128,8 @@ class Recipe:
         """Write the recipe as JSON, in one go: a file that was there stays whole if it fails."""
         path = Path(path)
         text = json.dumps({"lightbox_recipe": _FORMAT, "steps": [s.as_dict() for s in self.steps]}, indent=2)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            part.write_text(text + "\n", encoding="utf-8")
-            os.replace(part, path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise FileError(f"recipe {path} cannot be written: {error.strerror or error}") from error
+        with replacing(path) as file:
+            file.write(f"{text}\n".encode())
         return path
 
     @classmethod
@@ -133,7 +164,8 @@ class Recipe:
         volume : Volume
             What the first step works on.
         *others : Volume
-            The further volumes the steps ask for, in the order in which they are first asked for.
+            The further volumes the steps ask for, in the order in which they are first asked for. They are taken as
+            given: steps that made those of the recording are written down with them, but not run again.
         inputs : mapping of str to Volume, optional
             The same by the name that the recipe uses.
 
@@ -145,29 +177,85 @@ class Recipe:
         Raises
         ------
         InputError
-            If a step is unknown or a volume it needs is not given.
+            If a step is unknown or was done by hand, a volume it needs is not given, or one name stands for volumes
+            that differ.
         """
+        self._check()
         found = self._find_inputs(others, dict(inputs or {}))
         for step in track(self.steps, "steps"):
             volume = _run_step(step, volume, found)
         return volume
 
+    def made(self, steps: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether `steps`, of a volume's history, are those of the recipe.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> result = apply("median", Volume.from_array(np.eye(8, dtype=np.int16)[None]), size=3)
+        >>> Recipe((Step("median", {"size": 3}),)).made(result.history)
+        True
+        """
+        return len(steps) == len(self.steps) and all(a.made(b) for a, b in zip(self.steps, steps, strict=True))
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Names of the further volumes, in the order in which they are first asked for, and what each is.
+
+        ``"labels"`` where a step takes it as labels; ``"image"`` or ``"volume"`` otherwise.
+        """
+        roles: dict[str, str] = {}
+        for step in self.steps:
+            for name in step.volumes:
+                if roles.get(name) != "labels":
+                    roles[name] = step.role(name)
+        return roles
+
     def _find_inputs(self, others: tuple[Volume, ...], inputs: dict[str, Volume]) -> dict[str, Volume]:
-        wanted = list(dict.fromkeys(name for step in self.steps for name in step.volumes if name not in inputs))
+        wanted = [name for name in self.inputs if name not in inputs]
         if len(others) != len(wanted):
             names = ", ".join(repr(n) for n in wanted) or "none"
             raise InputError(f"the recipe needs {len(wanted)} further volumes ({names}), {len(others)} are given")
         return {**inputs, **dict(zip(wanted, others, strict=True))}
 
+    def _check(self) -> None:
+        """Refuse, before the first step runs, steps that cannot, and one name for volumes that lay on other grids."""
+        for number, step in enumerate(self.steps, start=1):
+            if step.operation == _BY_HAND:
+                raise InputError(
+                    f"step {number} of the recipe was done by hand, which cannot be run again: take the step out of "
+                    "the recipe, or go on from a file with the edited volume"
+                )
+            if step.operation != "predict":
+                operation(step.operation)
+        grids: dict[str, Any] = {}
+        for value in (v for step in self.steps for v in step.parameters.values()):
+            if isinstance(value, Mapping) and "volume" in value and value.get("grid") is not None:
+                name, grid = str(value["volume"]), plain(value["grid"])
+                if grids.setdefault(name, grid) != grid:
+                    raise InputError(
+                        f"the recipe calls two different volumes {name!r}: give them names of their own in its file"
+                    )
+
+
+def _same(wanted: Any, recorded: Any) -> bool:
+    """Whether two values of a parameter are the same once they are written down."""
+    wanted, recorded = plain(wanted), plain(recorded)
+    if isinstance(wanted, Mapping) and isinstance(recorded, Mapping) and "volume" in wanted:
+        return "volume" in recorded
+    if isinstance(wanted, list) and isinstance(recorded, list) and wanted and not isinstance(wanted[0], list):
+        # One point may be given as it is, or as the only row.
+        return recorded in (wanted, [wanted])
+    return wanted == recorded
+
 
 def _run_step(step: Step, volume: Volume, inputs: Mapping[str, Volume]) -> Volume:
     values = {
-        name: inputs[value["volume"]] if isinstance(value, Mapping) and "volume" in value else value
+        name: inputs[str(value["volume"])] if isinstance(value, Mapping) and "volume" in value else value
         for name, value in step.parameters.items()
     }
     if step.operation == "predict":
         from .models.predict import replay
 
         return replay(step.as_dict(), volume, values)
-    operation(step.operation)
     return apply(step.operation, volume, plane=step.plane, **values)

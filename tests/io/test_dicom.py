@@ -12,7 +12,7 @@ from landmarks import rotation
 from napari_lightbox import io
 from napari_lightbox.errors import FileError, LightboxError, MissingPart
 from napari_lightbox.geometry import Grid
-from napari_lightbox.io import _bytes, _dicom_pixels
+from napari_lightbox.io import _bytes, _dicom_pixels, dicom
 from napari_lightbox.io._dicom_pixels import Coding, Rescale
 from napari_lightbox.progress import Cancelled, listening
 
@@ -320,6 +320,32 @@ def test_a_damaged_file_in_a_series_is_named(dicom_series):
     for spoilt in (content[:600], content[:100], b"", content[:-10]):
         path.write_bytes(spoilt)
         refused(folder, "97.dcm")
+
+
+@pytest.mark.parametrize("kept", [300, 100, 0])
+def test_a_damaged_slice_never_shortens_a_stack(dicom_series, kept):
+    folder, _, _ = dicom_series()
+    _, other, _ = dicom_series(folder="series/more", SeriesNumber=9)
+    end = folder / "95.dcm"  # the last slice: no gap would be seen
+    end.write_bytes(end.read_bytes()[:kept])
+    volumes, errors = dicom.read_all(folder)
+    assert [v.meta["series"]["number"] for v in volumes] == ["9"]
+    assert np.array_equal(volumes[0].data, other.astype(int) - 1024)
+    assert "95.dcm" in str(errors[0])
+    assert re.search("series 4 'Thorax'.* was left out, one of its slices may be 95.dcm", str(errors[1]))
+
+
+def test_files_beside_the_slices_that_are_no_dicom_are_named(dicom_series):
+    folder, _, _ = dicom_series()
+    for path in folder.iterdir():
+        path.rename(path.with_suffix(""))
+    end = folder / "95"
+    end.write_bytes(end.read_bytes()[:100])
+    (folder / "report.txt").write_text("no slice")
+    (folder / ".hidden").write_text("no slice")
+    read = io.read(folder)
+    assert len(read.data) == 5
+    assert read.meta["notes"] == ["no DICOM files, or not any more, and left out: 95"]
 
 
 def test_objects_that_are_no_image_are_passed_over(dicom_series):

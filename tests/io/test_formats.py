@@ -451,6 +451,22 @@ def test_transparency(tmp_path):
         io.read(tmp_path / "a.png")
 
 
+def test_the_distance_of_pages_is_not_made_up(tmp_path):
+    path, stack = tmp_path / "a.tif", np.zeros((3, 4, 5), np.uint8)
+    known = {"resolution": (20, 25), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, stack, photometric="minisblack", metadata=None, **known)
+    read = io.read(path)
+    assert read.meta["spacing_known"] is False
+    assert read.grid.spacing[1:] == (0.4, 0.5)
+    for spacing in (5, (5, 0.4, 0.5)):
+        given = io.read(path, spacing=spacing)
+        assert given.grid.spacing == (5, 0.4, 0.5)
+        assert given.meta["spacing_known"] is True
+        assert "pixel_size_known" not in given.meta
+    with pytest.raises(InputError, match=r"pixels are 0.4 x 0.5 mm"):
+        io.read(path, spacing=(5, 1, 1))
+
+
 def test_pages_become_slices(tmp_path):
     stack = np.arange(60, dtype=np.uint16).reshape(3, 4, 5)
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", metadata=None)
@@ -458,6 +474,8 @@ def test_pages_become_slices(tmp_path):
     assert np.array_equal(read.data, stack)
     assert read.grid.spacing == (2, 0.5, 0.5)
     assert "3 pages" in read.meta["notes"][0]
+    with pytest.raises(InputError, match="leaves out how far apart the slices"):
+        io.read(tmp_path / "a.tif", spacing=(0.5, 0.5))
     with tifffile.TiffWriter(tmp_path / "b.tif") as file:
         file.write(stack[0])
         file.write(stack[0, 1:])

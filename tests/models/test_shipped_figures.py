@@ -139,10 +139,12 @@ def test_ct_regions_follows_a_heart_that_beats():
 def test_figures_of_ct_regions_on_random_phantoms():
     figures = card_of("ct-regions")["figures"]["phantoms"]["dice"]
     network = lb.models.load("ct-regions").module
-    pairs = [ct.as_tensors(phantoms.random_thorax([ct.FINAL, n], ct.WINDOW, ct.SPACING)) for n in range(8)]
+    pairs = [ct.as_tensors(phantoms.random_thorax([ct.FINAL, n], ct.WINDOW, ct.SPACING)) for n in range(20)]
+    pairs += [
+        ct.as_tensors(phantoms.random_thorax([ct.FINAL_WIDE, n], ct.WINDOW, ct.SPACING, wide=True)) for n in range(20)
+    ]
     for name, score in ct.phantom_dice(network, pairs).items():
-        # Eight of the forty: near the figure, not at it.
-        assert score == pytest.approx(figures[name], abs=0.08), name
+        assert score == pytest.approx(figures[name], abs=0.005), name
 
 
 def test_figures_of_ct_regions_on_a_real_abdomen(data):
@@ -164,7 +166,6 @@ def test_ct_regions_finds_part_of_the_lung_of_a_real_chest(data):
     image = image.replace(meta={**image.meta, "modality": "CT"})
     found = lb.models.predict(image, "ct-regions").labels
     air = (np.asarray(image.data) < -600) & (np.asarray(image.data) > -960)
-    lung = found.data == 2
-    # One lung fills most of this cut-out: what is dark and not outside air. The card says 0.63, and that it is little.
-    assert us.dice(lung, air) == pytest.approx(0.63, abs=0.03)
-    assert "0.63" in card_of("ct-regions")["intended_use"]
+    # One lung fills most of this cut-out: what is dark and not outside air. Much of it is missed, as the card says.
+    assert us.dice(found.data == 2, air) > 0.5
+    assert "leaves out parts of lungs" in card_of("ct-regions")["intended_use"]

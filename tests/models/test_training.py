@@ -1,13 +1,14 @@
 """The training loop learns, repeats itself, goes on after a break, and stops when told."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from napari_lightbox.errors import InputError  # noqa: E402
+from napari_lightbox.errors import FileError, InputError  # noqa: E402
 from napari_lightbox.models import load, predict  # noqa: E402
 from napari_lightbox.models.networks import build  # noqa: E402
 from napari_lightbox.models.train import as_stored, dice_and_cross_entropy, export, fit  # noqa: E402
@@ -142,3 +143,20 @@ def test_what_was_exported_is_what_runs(found, tmp_path):
         expected = network(image).argmax(1).numpy()
     found = predict(Volume.from_array(image[0, 0].numpy(), (1.0, 1.0)), load(folder))
     np.testing.assert_array_equal(found.labels.data, expected)
+
+
+def test_a_failed_export_leaves_the_older_model(found, tmp_path, monkeypatch):
+    network = build("unet", **ARCHITECTURE)
+    export(network, {"name": "old"}, tmp_path / "m")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "m").iterdir()}
+    write = Path.write_bytes
+
+    def full(path, data):
+        if path.name.startswith("card.json"):
+            raise OSError(28, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(FileError, match="No space left"):
+        export(found.network, {"name": "new"}, tmp_path / "m")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "m").iterdir()} == before

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, InputError, LightboxError, need
-from ..io import suffixes, write
-from ..progress import Cancelled, track
-from ..recipe import Recipe
+from ..io import read, suffixes, write
+from ..io._staged import staged
+from ..progress import track
+from ..recipe import Recipe, Step
 from ..volume import Volume
 from .commands import err, out, read_input
 
@@ -59,19 +60,21 @@ def _go_through(
     cases: dict[str, list[str]],
     targets: Callable[[str], list[Path]],
     work: Callable[[list[str]], list[Volume]],
-    overwrite: bool,
+    recipe: Recipe,
+    args: argparse.Namespace,
 ) -> int:
-    """Do all cases; a bad one is named and the rest go on. Returns the exit code."""
+    """Do all cases that were not done before; a bad one is named and the rest go on. Returns the exit code."""
     failed = []
     for name, files in track(list(cases.items()), "cases"):
         wanted = targets(name)
-        if not overwrite and all(path.exists() for path in wanted):
-            out(f"{name}: done before, {wanted[0]} is there")
-            continue
-        there = [path for path in wanted if path.exists()]
+        there = [] if args.overwrite else [path for path in wanted if path.exists()]
         try:
-            if there and not overwrite:
+            if there and len(there) < len(wanted):
                 raise FileError(f"{there[0]} exists, but not all results: remove it or add --overwrite")
+            if there:
+                _require_made(recipe, there, files, args)
+                out(f"{name}: done before, {wanted[0]} is there")
+                continue
             _write_together(work(files), wanted)
             out(f"{name}: {', '.join(str(path) for path in wanted)}")
         except (LightboxError, OSError, MemoryError) as error:
@@ -83,15 +86,21 @@ def _go_through(
 
 
 def _write_together(volumes: list[Volume], targets: list[Path]) -> None:
-    """Write all results of a case; if one fails or the work is stopped, those that are new are removed again."""
-    new = [path for path in targets if not path.exists()]
-    try:
+    """Write all results of a case; if one fails or the work is stopped, what was there before stays as it was."""
+    with staged(targets[0].parent, overwrite=True) as stage:
         for volume, path in zip(volumes, targets, strict=True):
-            write(volume, path)
-    except (Exception, KeyboardInterrupt, Cancelled):
-        for path in new:
-            path.unlink(missing_ok=True)
-        raise
+            write(volume, stage / path.name)
+
+
+def _require_made(recipe: Recipe, there: list[Path], files: list[str], args: argparse.Namespace) -> None:
+    """Refuse results that other steps have made: the recipe or the options were changed since."""
+    for path in there:
+        steps = read(path).history
+        before = len(steps) - len(recipe.steps)
+        # Steps that the input came with stand before those of the recipe.
+        known = before if before <= 0 else len(read_input(args, files[0]).history)
+        if before != known or before < 0 or not recipe.made(steps[before:]):
+            raise FileError(f"{path} was not made by these steps: add --overwrite, or choose another folder")
 
 
 # run --------------------------------------------------------------------------------------------------------------
@@ -100,13 +109,16 @@ def _write_together(volumes: list[Volume], targets: list[Path]) -> None:
 def run_recipe(args: argparse.Namespace) -> int:
     """Run a recipe over all inputs."""
     recipe, folder = Recipe.load(args.recipe), _folder(args.out, args.suffix)
-    further = {}
+    inputs, further = recipe.inputs, {}
     for pair in args.further:
         name, sign, file = pair.partition("=")
         if not sign or not name or not file:
             raise InputError(f"--with {pair!r} must be a name and a file, such as --with mask=mask.nii.gz")
-        further[name] = read_input(args, file)
-    wanted = {name for step in recipe.steps for name in step.volumes} - set(further)
+        if name not in inputs:
+            known = ", ".join(repr(n) for n in inputs) or "none"
+            raise InputError(f"--with {pair!r} names no further volume of the recipe: it needs {known}")
+        further[name] = read_input(args, file, "labels" if inputs[name] == "labels" else None)
+    wanted = set(inputs) - set(further)
     if wanted:
         names = ", ".join(repr(n) for n in sorted(wanted))
         raise InputError(f"the recipe needs further volumes ({names}): give each as --with NAME=FILE")
@@ -118,7 +130,7 @@ def run_recipe(args: argparse.Namespace) -> int:
     def work(files: list[str]) -> list[Volume]:
         return [recipe.run(read_input(args, files[0]), inputs=further)]
 
-    return _go_through(_cases(args.inputs), targets, work, args.overwrite)
+    return _go_through(_cases(args.inputs), targets, work, recipe, args)
 
 
 # predict ----------------------------------------------------------------------------------------------------------
@@ -143,7 +155,7 @@ def predict(args: argparse.Namespace) -> int:
             out(f"{case_name(files[0])}: {note}")
         return _results(args, card, found)
 
-    return _go_through(cases, targets, work, args.overwrite)
+    return _go_through(cases, targets, work, Recipe((_as_step(call, model),)), args)
 
 
 def _call(args: argparse.Namespace, card: Any) -> dict[str, Any]:
@@ -156,6 +168,22 @@ def _call(args: argparse.Namespace, card: Any) -> dict[str, Any]:
         except ValueError:
             raise InputError(f"--window {args.window!r} must be whole numbers, such as 96,96,64") from None
     return call
+
+
+def _as_step(call: dict[str, Any], model: Any) -> Step:
+    """Return the step that results of these options have in their history."""
+    from ..models.plan import options_for
+
+    card = model.card
+    options = options_for(card, overlap=call["overlap"], blending=call["blending"], mirror=call["mirror"])
+    window = call.get("window", card.window.size)
+    parameters = {
+        "window": None if window is None else list(window),
+        "overlap": options.overlap,
+        "blending": options.blending,
+        "mirror": list(options.mirror) or False,
+    }
+    return Step("predict", parameters, record={"model": {"sha256": model.sha256}})
 
 
 def _class(card: Any, name: str) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, InputError
+
+# Roles of parameters that are volumes, hence files here.
+_VOLUMES = ("image", "labels", "volume")
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,20 @@ def check_target(path: str, overwrite: bool) -> Path:
     target = Path(path)
     if not target.name.lower().endswith(suffixes(write=True)):
         raise FileError(f"{target} names no format that can be written: end it in {', '.join(suffixes(write=True))}")
+    return _check_place(target, overwrite)
+
+
+def _check_place(target: Path, overwrite: bool) -> Path:
     if not target.parent.is_dir():
         raise FileError(f"folder {target.parent} does not exist: make it first")
     if target.is_dir():
         raise FileError(f"{target} is a folder: give the name of a file")
     if target.exists() and not overwrite:
         raise FileError(f"{target} exists: choose another name, or add --overwrite")
+    # A link is followed: the file is made where it points.
+    place = Path(os.path.realpath(target)).parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise FileError(f"folder {place} cannot be written to: choose another place for {target.name}")
     return target
 
 
@@ -208,7 +220,7 @@ def _add_apply(parser: argparse.ArgumentParser, argv: list[str]) -> None:
 
 
 def _add_one_operation(parser: argparse.ArgumentParser, row: Any) -> None:
-    others = [p for p in row.parameters if p.role in ("image", "labels", "volume")]
+    others = [p for p in row.parameters if p.role in _VOLUMES]
     parser.add_argument("input", metavar="INPUT", help="a file or a DICOM folder")
     if others:
         names = ", ".join(p.name for p in others)
@@ -230,7 +242,8 @@ def _run_apply(args: argparse.Namespace) -> int:
 
     row = operation(args.operation)
     target = check_target(args.out, args.overwrite)
-    recipe = _recipe_target(args)
+    recipe = _recipe_target(args, row)
+    _require_seeds(args, row)
     kinds = {p.name: "labels" if p.role == "labels" else None for p in row.parameters}
     roles = {p.name: p.role for p in row.parameters}
     values = {
@@ -239,9 +252,9 @@ def _run_apply(args: argparse.Namespace) -> int:
     for name, value in values.items():
         if roles[name] == "seeds":
             values[name] = points(value)
-        elif roles[name] in ("image", "labels", "volume"):
+        elif roles[name] in _VOLUMES:
             values[name] = read_input(args, value, kinds[name])
-    free = [p.name for p in row.parameters if p.role in ("image", "labels", "volume") and p.name not in values]
+    free = [p.name for p in row.parameters if p.role in _VOLUMES and p.name not in values]
     files = getattr(args, "others", [])
     if len(files) > len(free):
         raise InputError(f"{row.name} takes {len(free)} further volumes, not {len(files)}: leave {files[-1]} out")
@@ -254,13 +267,27 @@ def _run_apply(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe_target(args: argparse.Namespace) -> Path | None:
+def _recipe_target(args: argparse.Namespace, row: Any) -> Path | None:
+    """Refuse a recipe that would replace a volume or cannot be written, before the work is done."""
     if args.recipe is None:
         return None
     target = Path(args.recipe)
-    if target.exists() and not args.overwrite:
-        raise FileError(f"{target} exists: choose another name, or add --overwrite")
-    return target
+    volumes = [getattr(args, f"parameter_{p.name}", None) for p in row.parameters if p.role in _VOLUMES]
+    for other in (args.out, args.input, *getattr(args, "others", []), *volumes):
+        if other is not None and os.path.realpath(other) == os.path.realpath(target):
+            raise InputError(f"--recipe {target} is the file of a volume: give a name of its own, ending in .json")
+    if target.suffix.lower() != ".json":
+        raise InputError(f"--recipe {target} must end in .json")
+    return _check_place(target, args.overwrite)
+
+
+def _require_seeds(args: argparse.Namespace, row: Any) -> None:
+    """Ask for seeds as they are typed here; the operation itself would ask for indices."""
+    for p in row.parameters:
+        if p.role == "seeds" and p.required and not hasattr(args, f"parameter_{p.name}"):
+            raise InputError(
+                f"{row.name} needs {p.name}: add --{p.name} X,Y,Z, points in LPS mm, several apart by blanks"
+            )
 
 
 # models ---------------------------------------------------------------------------------------------------------

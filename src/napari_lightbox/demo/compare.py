@@ -1,12 +1,13 @@
 """Where a segmentation and the truth agree and where they do not, as one label volume."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..ops import metrics
+from ..progress import track
 from ..volume import Label, Volume
 
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = 1, 2, 3, 4
@@ -32,14 +33,18 @@ class Comparison:
     volume : Volume
         Labels: `OUTCOMES`.
     rows : list of dict
-        One row a class: ``class``, ``Dice``, and the voxels right, too many and missed.
+        One row a class: ``class``, ``Dice``, and the voxels right, too many and missed. A class that the model found
+        and the truth does not know comes last, says so in its name and has NaN for all figures.
     note : str
         What was compared with what.
+    notes : tuple of str
+        What was taken for granted or left out, in sentences.
     """
 
     volume: Volume
     rows: list[dict[str, Any]]
     note: str
+    notes: tuple[str, ...] = ()
 
 
 def matching(found: Mapping[int, Label], truth: Mapping[int, Label], names: Mapping[str, str] | None = None) -> dict:
@@ -85,7 +90,8 @@ def against(found: Volume, truth: Volume, names: Mapping[str, str] | None = None
     Parameters
     ----------
     found, truth : Volume
-        Labels on one grid; their classes are matched by name, or by value where the truth has no names.
+        Labels on one grid; their classes are matched by name, or by value where the truth has no names. A truth
+        without names that has a single value other than 0 is the class of a model that knows but one.
     names : mapping of str to str, optional
         See `matching`.
 
@@ -95,9 +101,11 @@ def against(found: Volume, truth: Volume, names: Mapping[str, str] | None = None
         None where they have no class in common.
     """
     found.grid.require_same_space(truth.grid, f"{found.name!r} and {truth.name!r}")
-    table = matching(found.labels, truth.labels, names)
-    if not truth.labels:
-        table = {value: value for value in found.labels if value}
+    values = held(truth)
+    if truth.labels:
+        table, notes = matching(found.labels, truth.labels, names), []
+    else:
+        table, notes = _by_number(found, values)
     shared = sorted(set(table.values()))
     if not shared:
         return None
@@ -108,6 +116,10 @@ def against(found: Volume, truth: Volume, names: Mapping[str, str] | None = None
     counted = metrics.confusion(said, reference, shared)
     # A class that neither holds says nothing.
     rows = [_row(row, found) for row in counted if row["tp"] + row["fp"] + row["fn"]]
+    rows += [_unknown(found.labels[v]) for v in sorted(held(found)) if v in found.labels and v not in shared]
+    foreign = [v for v in values if v not in table]
+    if foreign:
+        notes.append(f"{named(truth, foreign)} in the truth: no class of the model, not compared.")
     # The body is what all the rest lies in: leaving it out keeps the errors visible.
     drawn = [v for v in shared if found.labels[v].name.lower() != "body"] or shared
     model, real = (np.where(np.isin(a, drawn), a, 0) for a in (said, reference))
@@ -118,7 +130,30 @@ def against(found: Volume, truth: Volume, names: Mapping[str, str] | None = None
     outcome[(model != real) & (model != 0) & (real != 0)] = WRONG_CLASS
     meta = {k: v for k, v in found.meta.items() if k not in ("unit", "windows")}
     volume = Volume(outcome, found.grid, "labels", f"{found.name} · against truth", OUTCOMES, meta)
-    return Comparison(volume, rows, f"Classes: {', '.join(found.labels[v].name for v in drawn)}.")
+    return Comparison(volume, rows, f"Classes: {', '.join(found.labels[v].name for v in drawn)}.", tuple(notes))
+
+
+def held(volume: Volume) -> list[int]:
+    """Return the values other than 0 that occur in a label volume, in rising order."""
+    planes = track([*np.asarray(volume.data)], "planes")
+    return sorted({int(value) for plane in planes for value in np.unique(plane)} - {0})
+
+
+def named(volume: Volume, values: Sequence[int], most: int = 6) -> str:
+    """Write label values with their names, a few of them where there are many."""
+    words = [f"{v} ({volume.labels[v].name})" if v in volume.labels else str(v) for v in values[:most]]
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return f"{'Value' if len(values) == 1 else 'Values'} {', '.join(words)}{more}"
+
+
+def _by_number(found: Volume, values: Sequence[int]) -> tuple[dict[int, int], list[str]]:
+    """Match the values of a truth without names; say how."""
+    classes = [value for value in found.labels if value]
+    if len(classes) == 1 and len(values) == 1 and values != classes:
+        name = found.labels[classes[0]].name
+        return {values[0]: classes[0]}, [f"The truth has no names: its value {values[0]} was taken for {name}."]
+    table = {value: value for value in values if value in classes}
+    return table, ["The truth has no names: classes were matched by their numbers."]
 
 
 def _mapped(truth: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
@@ -136,3 +171,8 @@ def _row(row: Mapping[str, Any], found: Volume) -> dict[str, Any]:
         "too many": row["fp"],
         "missed": row["fn"],
     }
+
+
+def _unknown(label: Label) -> dict[str, Any]:
+    figures = dict.fromkeys(("Dice", "voxels right", "too many", "missed"), float("nan"))
+    return {"class": f"{label.name} (not in the truth)", **figures}

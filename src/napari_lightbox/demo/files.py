@@ -1,15 +1,13 @@
 """The demo without a screen: the same results as files, and a report with pictures."""
 
+import json
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import FileError
 from ..io import read, write
+from ..io._staged import staged
 from ..phantoms import SAMPLES, sample_path
 from ..progress import track
 from ..recipe import Recipe
@@ -17,6 +15,9 @@ from ..report import write_report
 from ..volume import Volume
 from .pipeline import Session
 
+# Names the files of a run, so that the next one into the same folder can take them away.
+LISTING = "lightbox-demo.json"
+_OURS = re.compile(r"\d{2,}_[a-z0-9_]+\.(nii\.gz|json)|report\.html")
 SAMPLE = "thorax"
 # Nodules lie inside the lung, and count as lung where a model knows no nodules.
 SAMPLE_NAMES = {"lesion": "lung"}
@@ -31,6 +32,8 @@ def sample() -> tuple[Volume, Volume]:
 def save(session: Session, folder: str | os.PathLike, *, overwrite: bool = False) -> list[Path]:
     """Write all volumes of a session as NIfTI, a recipe for each result, and ``report.html``.
 
+    ``lightbox-demo.json`` lists them.
+
     Parameters
     ----------
     session : Session
@@ -38,7 +41,8 @@ def save(session: Session, folder: str | os.PathLike, *, overwrite: bool = False
     folder : str or path
         Made where it is missing. The files appear together at the end; none does if the work is cancelled.
     overwrite : bool
-        Replace files of the same names.
+        Replace files of the same names, and remove what else an earlier run wrote there and listed: the results of
+        two patients must not lie side by side. Other files stay.
 
     Returns
     -------
@@ -51,6 +55,7 @@ def save(session: Session, folder: str | os.PathLike, *, overwrite: bool = False
         If the folder already holds files of these names and `overwrite` is not given, or cannot be written to.
     """
     folder = Path(folder)
+    earlier = _listed(folder) if overwrite else set()
     with staged(folder, overwrite) as stage:
         written = [write(session.image, stage / "01_image.nii.gz")]
         for number, shown in track(list(enumerate(session.shown, start=2)), "files"):
@@ -59,9 +64,33 @@ def save(session: Session, folder: str | os.PathLike, *, overwrite: bool = False
             # What was read from a file, or compared with one, has no steps to replay.
             if shown.volume.history and shown.role not in ("truth", "comparison"):
                 written.append(Recipe.of(shown.volume).save(stage / f"{stem}.json"))
-        written.append(report(session, stage / "report.html"))
-        names = [path.name for path in written]
+        names = [*(path.name for path in written), LISTING, "report.html"]
+        listing = {"lightbox_demo": 1, "files": names}
+        (stage / LISTING).write_text(json.dumps(listing, indent=2) + "\n", encoding="utf-8")
+        report(session, stage / "report.html")
+    for name in sorted(earlier - set(names)):
+        _remove(folder / name)
     return [folder / name for name in names]
+
+
+def _listed(folder: Path) -> set[str]:
+    """Return the files that an earlier run says it wrote, as far as they are named as the demo names files."""
+    try:
+        listing = json.loads((folder / LISTING).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    if not isinstance(listing, dict) or "lightbox_demo" not in listing or not isinstance(listing.get("files"), list):
+        return set()
+    return {name for name in listing["files"] if isinstance(name, str) and _OURS.fullmatch(name)}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"{path} of an earlier run cannot be removed: {error.strerror or error}") from error
 
 
 def report(session: Session, path: Path) -> Path:
@@ -81,40 +110,3 @@ def report(session: Session, path: Path) -> Path:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "volume"
-
-
-@contextmanager
-def staged(folder: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Give a folder to write into whose files move to `folder` when all went well, and vanish otherwise.
-
-    Raises
-    ------
-    FileError
-        If `folder` cannot be made, or a file of the same name is there and `overwrite` is not given.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise FileError(f"{folder} is a file: give a folder")
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=".lightbox-", dir=folder))
-    except OSError as error:
-        raise FileError(f"folder {folder} cannot be written to: {error.strerror or error}") from error
-    done = False
-    try:
-        yield stage
-        there = [path.name for path in stage.iterdir() if (folder / path.name).exists()]
-        if there and not overwrite:
-            raise FileError(f"{folder} already holds {there[0]}: choose another folder, or add --overwrite")
-        for path in sorted(stage.iterdir()):
-            os.replace(path, folder / path.name)
-        done = True
-    except OSError as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"the files could not be written to {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-        if made and not done:
-            with suppress(OSError):
-                folder.rmdir()

@@ -268,9 +268,11 @@ def _compare(session: Session, truth: Volume | None, names: Mapping[str, str] | 
     found = compare.against(labels.volume, truth, names)
     seconds = time.perf_counter() - started
     if found is None:
-        names = ", ".join(label.name for label in truth.labels.values()) or "no names"
-        session.notes.append(f"The truth names none of the model's classes ({names}): they were not compared.")
+        values = [*truth.labels] or compare.held(truth)
+        what = compare.named(truth, values) if values else "no value but 0"
+        session.notes.append(f"The truth holds none of the model's classes ({what}): they were not compared.")
         return
+    session.notes += found.notes
     session.shown.append(Shown("truth", truth, "Truth", "What is known to be right."))
     where = seeds.deepest(np.asarray(found.volume.frame(0).data) > 1, found.volume.grid)
     note = found.note
@@ -278,8 +280,3 @@ def _compare(session: Session, truth: Volume | None, names: Mapping[str, str] | 
         note += " The largest error lies around x {2:.0f}, y {1:.0f}, z {0:.0f} mm.".format(*where)
     session.shown.append(Shown("comparison", found.volume, "Model against truth", note, seconds, where))
     session.tables["Agreement of the model with the truth"] = found.rows
-
-
-def summary(session: Session) -> Mapping[str, Any]:
-    """Return the numbers of a session as plain values, for a line in a terminal."""
-    return {s.role: round(s.seconds, 2) for s in session.shown if s.seconds is not None}

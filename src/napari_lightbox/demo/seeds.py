@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from ..errors import InputError
 from ..geometry import Grid
+from ..ops._hounsfield import looks_like_ct
 from ..volume import Volume
 
 # Voxels along the longest axis that the search for a seed looks at: a second at most, whatever the image.
@@ -80,20 +81,6 @@ _CT_RANGES = (
     _Range("bone", 250.0, 1500.0, 250.0, 2.0, (-500.0, 1300.0)),
     _Range("soft tissue", 0.0, 90.0, 40.0, 1.0),
 )
-
-
-def looks_like_ct(values: np.ndarray) -> bool:
-    """Whether values can only be Hounsfield units: air near -1000 and much between fat and muscle.
-
-    Examples
-    --------
-    >>> looks_like_ct(np.r_[np.full(50, -1000.0), np.full(50, 40.0)]), looks_like_ct(np.arange(255.0))
-    (True, False)
-    """
-    if values.size == 0 or not -3100 <= values.min() <= -900 or values.max() > 32767:
-        return False
-    air, soft = np.mean(values < -700), np.mean((values > -150) & (values < 150))
-    return bool(air > 0.02 and soft > 0.05 and air + soft > 0.5)
 
 
 def recognise(volume: Volume) -> tuple[Volume, Tissue]:

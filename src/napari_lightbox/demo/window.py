@@ -165,9 +165,13 @@ def _told(session: Session) -> str:
         time = f" ({shown.seconds:.2f} s)" if shown.seconds is not None else ""
         lines.append(f"<p><b>{escape(shown.title)}</b>{time}<br>{escape(shown.note)}</p>")
     for name, rows in session.tables.items():
-        words = "; ".join(f"{escape(str(row['class']))} {row['Dice']:.3f}" for row in rows)
+        words = "; ".join(f"{escape(str(row['class']))} {_figure(row['Dice'])}" for row in rows)
         lines.append(f"<p><b>{escape(name)}</b><br>Dice: {words}</p>")
     return "".join(lines)
+
+
+def _figure(value: float) -> str:
+    return "–" if value != value else f"{value:.3f}"
 
 
 def open_docks(viewer: napari.Viewer, first: QWidget) -> dict[str, QWidget]:

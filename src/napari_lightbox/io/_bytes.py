@@ -3,7 +3,6 @@
 import gzip
 import io
 import math
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import FileError
+from ..memory import free_memory
 from ..progress import report
 
 BLOCK = 8 << 20
@@ -27,39 +27,6 @@ def size_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError
-
-
-def free_memory() -> int | None:
-    """Return how many bytes of memory are free, or None where the system does not say."""
-    found = []
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                found.append(int(line.split()[1]) * 1024)
-    except OSError:
-        found.extend(_free_elsewhere())
-    try:  # a container may be allowed less than the machine has
-        group = Path("/sys/fs/cgroup")
-        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass
-    return max(0, min(found)) if found else None
-
-
-def _free_elsewhere() -> list[int]:
-    """Ask systems that have no /proc."""
-    for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"):
-        try:
-            return [os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")]
-        except (AttributeError, OSError, ValueError):
-            continue
-    if os.name == "nt":
-        import ctypes
-
-        status = (ctypes.c_ulonglong * 8)(64)  # MEMORYSTATUSEX: length and load share the first 8 bytes
-        if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-            return [int(status[2])]
-    return []
 
 
 def require_memory(path: Path, needed: int) -> None:

@@ -2,10 +2,12 @@
 
 NIfTI keeps it in a comment extension of its header, NRRD in a key/value pair, MetaImage in fields of its own, PNG and
 TIFF in a text field. Other programs pass over it. It holds kind, name, labels, meta, history, and the grid in double
-precision; on reading, the file's own geometry wins wherever the two differ by more than rounding.
+precision; on reading, the file's own geometry wins wherever the two differ by more than rounding. A checksum of the
+voxels tells whether they are still those that the history leads to.
 """
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,14 +64,21 @@ class Found:
         if self.carried is None:
             return {}
         try:
-            return _unpack(self.carried, grid, data)
+            fields, changed = _unpack(self.carried, grid, data)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self.notes.append("the record that napari-lightbox had left in the file is damaged and was not used")
             return {}
+        if changed and (fields["history"] or fields["meta"].get("unit")):
+            fields["history"] = ()
+            self.notes.append(
+                "the voxels were changed after napari-lightbox had written the file: the steps that had made them were "
+                "dropped; names and unit are still those of then"
+            )
+        return fields
 
 
-def pack(volume: Volume) -> str:
-    """Write everything but the voxels as one line of ASCII JSON."""
+def pack(volume: Volume, exact: bool = True) -> str:
+    """Write everything but the voxels as one line of ASCII JSON; `exact` says that the format keeps all values."""
     meta = {k: v for k, v in volume.meta.items() if k not in _OF_THE_FILE}
     record = {
         "version": 1,
@@ -80,6 +89,10 @@ def pack(volume: Volume) -> str:
         "history": list(volume.history),
         "grid": volume.grid.as_dict(),
     }
+    # Lazy voxels would have to be computed a second time.
+    if exact and isinstance(volume.data, np.ndarray):
+        dtype = storable(volume.data.dtype)
+        record["voxels"] = {"type": dtype.name, "crc32": _checksum(volume.data, dtype)}
     return json.dumps(plain(record), separators=(",", ":"))
 
 
@@ -98,7 +111,31 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _unpack(text: str, grid: Grid, data: np.ndarray) -> dict[str, Any]:
+def _checksum(data: np.ndarray, dtype: np.dtype) -> int | None:
+    """Return the CRC-32 of the voxels in stored order as `dtype`; None where that type does not hold them."""
+    found, little = 0, np.dtype(dtype).newbyteorder("<")
+    for block in track(data, "slices checked" if data.ndim == 3 else "frames checked"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            cast = np.ascontiguousarray(block, dtype=little)
+        if cast.dtype.newbyteorder("=") != data.dtype.newbyteorder("=") and not _equal(cast, block):
+            return None
+        found = zlib.crc32(cast.data, found)
+    return found
+
+
+def _equal(cast: np.ndarray, block: np.ndarray) -> bool:
+    return np.array_equal(cast, block, equal_nan=cast.dtype.kind == "f" and block.dtype.kind == "f")
+
+
+def _changed(record: Any, data: np.ndarray) -> bool:
+    """Whether the voxels are no longer those of the record; a type that holds the same values makes no difference."""
+    if not isinstance(record, dict) or record.get("crc32") is None:
+        return False
+    return _checksum(data, np.dtype(record["type"])) != record["crc32"]
+
+
+def _unpack(text: str, grid: Grid, data: np.ndarray) -> tuple[dict[str, Any], bool]:
+    """Return the fields that the record gives, and whether the voxels were changed since."""
     record = json.loads(text)
     fields: dict[str, Any] = {}
     if record["kind"] in KINDS:
@@ -114,7 +151,7 @@ def _unpack(text: str, grid: Grid, data: np.ndarray) -> dict[str, Any]:
     same, fields["grid"] = _own_grid(record["grid"], grid)
     # Another program has resampled or cropped the file and kept the record: the steps no longer lead to these voxels.
     fields["history"] = tuple(history) if same else ()
-    return fields
+    return fields, same and _changed(record.get("voxels"), data)
 
 
 def _own_grid(record: dict, grid: Grid) -> tuple[bool, Grid]:

@@ -41,6 +41,7 @@ class Header:
     dataset: Any
 
     def get(self, keyword: str, default: Any = None, within: Any = None) -> Any:
+        """Return a value of the header, or of a part of it; `default` where it is absent or empty."""
         try:
             value = (self.dataset if within is None else within).get(keyword, default)
         except Exception as error:  # pydicom parses a value when it is asked for, and raises whatever it ran into
@@ -48,6 +49,7 @@ class Header:
         return default if value is None or value == "" else value
 
     def numbers(self, keyword: str, count: int, within: Any = None) -> np.ndarray | None:
+        """Return `count` numbers, None where there are none; refuse another number of them."""
         value = self.get(keyword, within=within)
         if value is None:
             return None
@@ -62,6 +64,7 @@ class Header:
         return array
 
     def number(self, keyword: str, default: float, within: Any = None) -> float:
+        """Return one finite number."""
         array = self.numbers(keyword, 1, within)
         if array is None:
             return default
@@ -70,10 +73,12 @@ class Header:
         return float(array[0])
 
     def text(self, keyword: str) -> str:
+        """Return a value as text without blanks around it; empty where it is absent."""
         return str(self.get(keyword, "")).strip()
 
     @property
     def frames(self) -> int:
+        """Number of images in the file."""
         return max(1, int(self.number("NumberOfFrames", 1)))
 
 
@@ -82,17 +87,22 @@ class Series:
     """Files that belong together."""
 
     headers: list[Header] = field(default_factory=list)
+    # Files of the same folder that look as if they belonged to it, but are no DICOM files, or not any more.
+    beside: list[Path] = field(default_factory=list)
 
     @property
     def first(self) -> Header:
+        """Header that speaks for all."""
         return self.headers[0]
 
     @property
     def number(self) -> str:
+        """Series number as text; may be empty."""
         return self.first.text("SeriesNumber")
 
     @property
     def title(self) -> str:
+        """Description of the series, or its modality and number."""
         first = self.first
         title = first.text("SeriesDescription")
         title = "" if title.lower() in ("none", "null") else title
@@ -100,23 +110,54 @@ class Series:
 
     @property
     def subject(self) -> str:
+        """What a sentence about the series calls it: the file, or number, title and folder."""
         if len(self.headers) == 1:
             return str(self.first.path)
         return f"series {self.number or '?'} {self.title!r} in {self.first.path.parent}"
 
     def summary(self) -> str:
+        """Number, title, modality and count of images, for a list to choose from."""
         count = sum(h.frames for h in self.headers)
         return f"{self.number or '?'}: {self.title!r}, {self.first.text('Modality')}, {count} image{'s' * (count > 1)}"
+
+    @property
+    def stacked(self) -> bool:
+        """Whether it is made of single slices, one of which may be missing without a trace."""
+        return len(_key(self.first)) == 1
 
 
 class NoImageError(FileError):
     """A DICOM file that is in order but holds no image."""
 
 
+@dataclass
+class Scan:
+    """What a file or folder holds.
+
+    Parameters
+    ----------
+    series : list of Series
+        By series number.
+    no_image : list of NoImageError
+        For files that are in order but hold no image.
+    damaged : dict of Path to FileError
+        For files that cannot be read.
+    """
+
+    series: list[Series] = field(default_factory=list)
+    no_image: list[NoImageError] = field(default_factory=list)
+    damaged: dict[Path, FileError] = field(default_factory=dict)
+
+    def damage_in(self, series: Series) -> Path | None:
+        """Return a damaged file that may be a slice of the series: one that lies beside its others."""
+        folders = {h.path.parent for h in series.headers}
+        return next((p for p in self.damaged if series.stacked and p.parent in folders), None)
+
+
 # Headers --------------------------------------------------------------------------------------------------------
 
 
-def scan(path: Path) -> tuple[list[Series], list[FileError]]:
+def scan(path: Path) -> Scan:
     """Read all headers and sort the files into series, by number; collect what is no image or cannot be read."""
     need("pydicom", "Reading DICOM")
     if path.is_dir():
@@ -125,17 +166,31 @@ def scan(path: Path) -> tuple[list[Series], list[FileError]]:
     else:
         paths = [path]
     series: dict[tuple, Series] = {}
-    refused: list[FileError] = []
+    found, unmarked = Scan(), []
     for file in track(paths, "headers read"):
         try:
             header = _header(file, asked=not path.is_dir() or file.suffix.lower() == ".dcm")
-            if header is not None:
+            if header is None:
+                unmarked.append(file)
+            else:
                 series.setdefault(_key(header), Series()).headers.append(header)
+        except NoImageError as error:
+            found.no_image.append(error)
         except FileError as error:
-            refused.append(error)
-    if path.is_dir() and not series and not refused:
+            found.damaged[file] = error
+    if path.is_dir() and not series and not found.no_image and not found.damaged:
         raise FileError(f"{path} holds no DICOM files: choose the folder that has them, or open a single file")
-    return sorted(series.values(), key=_in_order), refused
+    found.series = sorted(series.values(), key=_in_order)
+    for one in found.series:
+        one.beside = [p for p in unmarked if one.stacked and _may_belong(p, one)]
+    return found
+
+
+def _may_belong(path: Path, series: Series) -> bool:
+    """Whether a file lies beside the slices of a series and is named as slices are: by suffix, number or nothing."""
+    suffix = path.suffix.lower()
+    named = suffix.lstrip(".").isdecimal() or suffix in ("", *(h.path.suffix.lower() for h in series.headers))
+    return named and not path.name.startswith(".") and any(h.path.parent == path.parent for h in series.headers)
 
 
 def _in_order(series: Series) -> tuple:
@@ -189,4 +244,5 @@ def _key(header: Header) -> tuple:
 
 
 def is_mosaic(header: Header) -> bool:
+    """Whether many slices are tiled into one picture (Siemens)."""
     return "MOSAIC" in [str(v).upper() for v in np.atleast_1d(header.get("ImageType", []))]

@@ -49,20 +49,37 @@ _HEADER_LIMIT = 64 << 20
 
 @dataclass
 class Header:
+    """The header of one file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    fields : dict of str to str
+        Fields by their lower-case names; spellings that mean the same are brought to one.
+    keys : dict of str to str
+        The key/value pairs, without escapes.
+    end : int
+        Byte at which attached voxels begin.
+    """
+
     path: Path
     fields: dict[str, str]
     keys: dict[str, str]
-    end: int  # where attached voxels begin
+    end: int
 
     def need(self, name: str) -> str:
+        """Return a field; refuse a file that lacks it."""
         if name not in self.fields:
             raise FileError(f"{self.path} has no field {name!r} in its NRRD header: the header is wrong")
         return self.fields[name]
 
     def words(self, name: str) -> list[str]:
+        """Return the words of a field; none where there is no such field."""
         return self.fields.get(name, "").split()
 
     def whole(self, name: str, default: int = 0) -> int:
+        """Return a field that is a whole number; refuse one that is not."""
         try:
             return int(self.fields.get(name, default))
         except ValueError:
@@ -71,6 +88,13 @@ class Header:
 
 
 def parse(path: Path) -> Header:
+    """Read the header of a .nrrd or .nhdr file.
+
+    Raises
+    ------
+    FileError
+        If the file is no NRRD file, or a line is neither field nor key.
+    """
     with open(path, "rb") as file:
         if not re.match(rb"NRRD000[1-5]\s*$", file.readline(64)):
             raise FileError(f"{path} is not an NRRD file although it is named like one: copy it again from its source")
@@ -99,6 +123,7 @@ def _take_line(text: str, fields: dict[str, str], keys: dict[str, str], path: Pa
 
 
 def sizes_of(header: Header) -> list[int]:
+    """Return the number of voxels along each axis, fastest first; refuse sizes that cannot be."""
     try:
         sizes = [int(n) for n in header.need("sizes").split()]
     except ValueError:
@@ -109,6 +134,7 @@ def sizes_of(header: Header) -> list[int]:
 
 
 def type_of(header: Header) -> np.dtype:
+    """Return the type of the voxels with its byte order; refuse blocks, and a byte order that is left open."""
     name = header.need("type").lower()
     if name not in _TYPE_OF:
         raise FileError(f"{header.path} holds voxels of the type {name!r}, which is not a number: its header is wrong")
@@ -120,6 +146,7 @@ def type_of(header: Header) -> np.dtype:
 
 
 def encoding_of(header: Header) -> str:
+    """Return ``"raw"``, ``"gzip"``, ``"bzip2"``, ``"text"`` or ``"hex"``; refuse what is none of them."""
     name = header.need("encoding").lower()
     if name not in _ENCODINGS:
         raise FileError(f"{header.path} stores its voxels as {name!r}, which is no NRRD encoding: its header is wrong")

@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 from ._atomic import replacing
 
-_HEADERS = (".mhd", ".nhdr")
+# Suffixes of headers whose voxels lie in a file of their own.
+HEADERS = (".mhd", ".nhdr")
 
 
 def write_pair(path: Path, header: Callable[[str], bytes], voxels: Callable[[BinaryIO], None]) -> None:
@@ -26,7 +27,7 @@ def write_pair(path: Path, header: Callable[[str], bytes], voxels: Callable[[Bin
         Writes the voxels to an open file.
     """
     path = Path(os.path.realpath(path))
-    before = _named_in(path)
+    before = voxels_of(path)
     stem = path.stem
     names = itertools.chain([f"{stem}.raw"], (f"{stem}-{n}.raw" for n in itertools.count(2)))
     raw = next(path.with_name(n) for n in names if not path.with_name(n).exists())
@@ -37,13 +38,13 @@ def write_pair(path: Path, header: Callable[[str], bytes], voxels: Callable[[Bin
             file.write(header(raw.name))
     except BaseException:
         # The old header, if there was one, is still in place and points at the old voxels.
-        if _named_in(path) != raw:
+        if voxels_of(path) != raw:
             raw.unlink(missing_ok=True)
         raise
-    _drop(before, path, stem)
+    drop_voxels(before, path)
 
 
-def _named_in(path: Path) -> Path | None:
+def voxels_of(path: Path) -> Path | None:
     """Return the voxel file that a header names, if it lies in the same folder."""
     try:
         text = path.read_bytes()[:65536].decode("latin-1")
@@ -55,11 +56,11 @@ def _named_in(path: Path) -> Path | None:
     return path.with_name(match[1])
 
 
-def _drop(raw: Path | None, path: Path, stem: str) -> None:
-    """Remove voxels that the old header pointed at, if they were made for it and no other header needs them."""
-    if raw is None or not re.fullmatch(re.escape(stem) + r"(-\d+)?\.raw", raw.name):
+def drop_voxels(raw: Path | None, path: Path) -> None:
+    """Remove the voxels of the header that was at `path`, if they were made for it and no other header needs them."""
+    if raw is None or not re.fullmatch(re.escape(path.stem) + r"(-\d+)?\.raw", raw.name):
         return
-    used = (p for p in path.parent.iterdir() if p.suffix.lower() in _HEADERS)
-    if raw not in [_named_in(p) for p in used]:
+    used = (p for p in path.parent.iterdir() if p.suffix.lower() in HEADERS)
+    if raw not in [voxels_of(p) for p in used]:
         with contextlib.suppress(OSError):
             raw.unlink(missing_ok=True)

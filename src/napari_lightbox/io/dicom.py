@@ -22,7 +22,7 @@ from ..progress import track
 from ..volume import Volume
 from ._bytes import require_memory
 from ._carry import Found
-from ._dicom_headers import Header, NoImageError, Series, is_mosaic, scan
+from ._dicom_headers import Header, Series, is_mosaic, scan
 from ._dicom_meta import cine, describe, flat_affine
 from ._dicom_pixels import Coding, Rescale, result_type, values
 from ._dicom_stack import Slice, arrange, listed
@@ -47,18 +47,18 @@ def read(path: Path, series: str | int | None = None) -> Volume:
     MissingPart
         If pydicom is not installed.
     """
-    found, refused = scan(path)
-    damaged = [e for e in refused if not isinstance(e, NoImageError)]
-    if damaged:
+    scanned = scan(path)
+    for error in scanned.damaged.values():
         # A slice that cannot be read would leave a hole, or a stack that ends too early.
-        raise damaged[0]
+        raise error
+    found = scanned.series
     if series is not None:
         found = [s for s in found if _matches(s, series)]
     if len(found) == 1:
         return _load(found[0])
-    if not found and refused and series is None:
-        raise refused[0]
-    all_of_them = listed([s.summary() for s in (found or scan(path)[0])], most=8)
+    if not found and scanned.no_image and series is None:
+        raise scanned.no_image[0]
+    all_of_them = listed([s.summary() for s in (found or scanned.series)], most=8)
     if not found:
         what = f"has no series {series!r}" if series is not None else "holds no DICOM images"
         raise FileError(f"{path} {what}{f' among {all_of_them}' if all_of_them else ''}: choose another")
@@ -71,15 +71,22 @@ def read(path: Path, series: str | int | None = None) -> Volume:
 def read_all(path: Path) -> tuple[list[Volume], list[FileError]]:
     """Read every series of a file or folder; return the volumes, and the errors of those that cannot be loaded.
 
+    A file that cannot be read may be a slice of any series beside it, and none of them is loaded without it.
+
     Raises
     ------
     FileError
         If nothing could be loaded.
     """
-    found, refused = scan(path)
-    volumes, errors = [], list(refused)
-    for series in found:
+    scanned = scan(path)
+    volumes, errors = [], [*scanned.damaged.values(), *scanned.no_image]
+    for series in scanned.series:
         try:
+            if (damaged := scanned.damage_in(series)) is not None:
+                raise FileError(
+                    f"{series.subject} was left out, one of its slices may be {damaged.name}, which cannot be read: "
+                    "copy that file again"
+                )
             volumes.append(_load(series))
         except FileError as error:
             errors.append(error)
@@ -113,6 +120,8 @@ def _load(series: Series) -> Volume:
     slices = [s for h in series.headers for s in _slices(h)]
     placed = all(s.position is not None and s.orientation is not None for s in slices)
     found = Found(first.path, series.title)
+    if series.beside:
+        found.notes.append(f"no DICOM files, or not any more, and left out: {listed([p.name for p in series.beside])}")
     if placed:
         missing = [s.label for s in slices if s.pixel_spacing is None]
         if missing:

@@ -58,7 +58,8 @@ def read(
     path : str or Path
         NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG or DICOM file; or a folder with DICOM files, searched with all below it.
     spacing : float or sequence of float, optional
-        Distance of voxels in mm, ``(z, y, x)`` or ``(y, x)``, for files that do not know theirs.
+        Distance of voxels in mm, ``(z, y, x)`` or for a single slice ``(y, x)``, for files that do not know theirs; one
+        number for all axes, or for the only one that is not known.
     kind : {"image", "labels", "probability"}, optional
         What the values are; told by the file where it can. Label values stored as floats become integers.
     series : str or int, optional
@@ -91,7 +92,11 @@ def read(
 
 
 def read_all(
-    path: str | Path, spacing: float | Sequence[float] | None = None, *, kind: str | None = None
+    path: str | Path,
+    spacing: float | Sequence[float] | None = None,
+    *,
+    kind: str | None = None,
+    refused: list[str] | None = None,
 ) -> list[Volume]:
     """Read every volume of a file or folder: one for each DICOM series found.
 
@@ -101,6 +106,8 @@ def read_all(
     ----------
     path, spacing, kind
         As for `read`.
+    refused : list, optional
+        Gets the sentences that say what was left out, in place of the warnings.
 
     Returns
     -------
@@ -115,9 +122,12 @@ def read_all(
     path = Path(path)
     if _room(path) != "dicom":
         return [read(path, spacing, kind=kind)]
-    volumes, refused = _module("dicom").read_all(path)
-    for error in refused:
-        warnings.warn(str(error), UserWarning, stacklevel=2)
+    volumes, errors = _module("dicom").read_all(path)
+    if refused is not None:
+        refused.extend(str(error) for error in errors)
+    else:
+        for error in errors:
+            warnings.warn(str(error), UserWarning, stacklevel=2)
     return [_as_asked(volume, path, spacing, kind) for volume in volumes]
 
 
@@ -237,11 +247,22 @@ def _as_asked(volume: Volume, path: Path, spacing: float | Sequence[float] | Non
 def _with_spacing(volume: Volume, path: Path, spacing: float | Sequence[float]) -> Volume:
     given = np.atleast_1d(np.asarray(spacing, dtype=float))
     old = np.asarray(volume.grid.spacing)
-    if given.shape == (1,):
+    partly = bool(volume.meta.get("pixel_size_known"))
+    if partly and given.shape == (1,):
+        # The pixels are known: the one number is what is missing.
+        given = np.array([given[0], *old[1:]])
+    elif given.shape == (1,):
         # One number for a picture is the size of its pixels; a picture's thickness stays as it was.
         given = np.where(np.asarray(volume.grid.spatial_shape) == 1, old, given[0]) if volume.is_2d else given.repeat(3)
-    elif given.shape == (2,):
+    elif given.shape == (2,) and volume.is_2d:
         given = np.array([old[0], *given])
+    elif given.shape == (2,) and not volume.meta.get("spacing_known", True):
+        raise InputError(f"spacing {spacing} leaves out how far apart the slices of {path} are: give (z, y, x)")
+    if partly and given.shape == (3,) and not np.allclose(given[1:], old[1:], rtol=1e-3):
+        raise InputError(
+            f"spacing {spacing} contradicts {path}, whose pixels are {old[1]:g} x {old[2]:g} mm (y, x): give the "
+            "distance of its slices alone"
+        )
     if volume.meta.get("spacing_known", True):
         if given.shape == (3,) and np.allclose(given, old, rtol=1e-3):
             return volume
@@ -251,4 +272,5 @@ def _with_spacing(volume: Volume, path: Path, spacing: float | Sequence[float]) 
         grid = Grid.from_spacing(given, volume.grid.shape, frames=volume.grid.frames)
     except LightboxError as error:
         raise InputError(f"spacing {spacing} cannot be used: {error}") from error
-    return volume.replace(grid=grid, meta={**volume.meta, "spacing_known": True})
+    meta = {k: v for k, v in volume.meta.items() if k != "pixel_size_known"}
+    return volume.replace(grid=grid, meta={**meta, "spacing_known": True})

@@ -3,8 +3,9 @@
 Which spacing holds
     That of the caller; else our own record in the file; else the resolution of the file if it is one that somebody
     measured: given per centimetre or metre, or per inch but none of the resolutions that screens and printers have, and
-    0.001 to 10 mm a pixel. Otherwise 1 mm, and ``meta["spacing_known"]`` is False. Pages are taken to be 1 mm apart. A
-    picture does not say how it lies in the patient: ``meta["orientation_known"]`` is False.
+    0.001 to 10 mm a pixel. Otherwise 1 mm, and ``meta["spacing_known"]`` is False. Pages are taken to be 1 mm apart,
+    which no file says: ``meta["spacing_known"]`` is False, and ``meta["pixel_size_known"]`` True where only this
+    distance is missing. A picture does not say how it lies in the patient: ``meta["orientation_known"]`` is False.
 What happens to colour
     Red, green and blue that are equal everywhere are one grey value. Real colour becomes luminance (ITU-R BT.601) and
     ``meta["notes"]`` says so. Alpha is dropped where it is opaque and refused where it is not.
@@ -63,7 +64,9 @@ def read(path: Path) -> Volume:
     if grid is not None:
         return found.volume(data.reshape(grid.shape), grid.affine)
     found.meta["orientation_known"] = False
-    if spacing is None:
+    if len(data) > 1 and spacing is not None:
+        found.meta |= {"spacing_known": False, "pixel_size_known": True}
+    elif spacing is None:
         found.meta["spacing_known"] = False
         spacing = (1.0, 1.0)
     return found.volume(data, Grid.from_spacing((1.0, *spacing), data.shape).affine)
@@ -220,7 +223,7 @@ def _read_tiff(path: Path, found: Found) -> tuple[np.ndarray, tuple[float, float
     except Exception as error:  # a damaged file makes a decoder raise whatever it ran into
         raise FileError(f"{path} is a TIFF that cannot be read ({error}): save it again uncompressed") from error
     if len(pages) > 1:
-        found.notes.append(f"the {len(pages)} pages of the file were taken as slices, 1 mm apart")
+        found.notes.append(f"the {len(pages)} pages of the file were taken as slices, whose distance it does not say")
     if text.startswith(_MARK):
         found.carried = text[len(_MARK) : -1]
     return data, spacing
@@ -306,7 +309,7 @@ def write(volume: Volume, path: Path) -> None:
         raise FileError(f"{path} was not written, {suffix} holds {held} and the volume is {dtype.name}: {other}")
     axis = grid.shape.index(1)
     y, x = (s for a, s in enumerate(grid.spacing) if a != axis)
-    record = f"{_MARK}{pack(volume)}}}"
+    record = f"{_MARK}{pack(volume, exact=suffix not in ('.jpg', '.jpeg'))}}}"
     with replacing(path) as file:
         pixels = np.ascontiguousarray(np.asarray(volume.data).reshape(_plane(grid.shape)), dtype)
         if suffix in (".tif", ".tiff"):

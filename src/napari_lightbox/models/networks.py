@@ -39,6 +39,7 @@ class Block(nn.Module):
             self.shortcut = nn.Identity() if same else conv(inside, outside, 1, stride=stride, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features of ``(n, channels, *size)``, halved in size where the block has stride 2."""
         y = self.norm2(self.conv2(self.activation(self.norm1(self.conv1(x)))))
         if self.shortcut is not None:
             y = y + self.shortcut(x)
@@ -106,6 +107,13 @@ class UNet(nn.Module):
         self.head = _CONV[dims](channels[0], out_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits ``(n, out_channels, *size)`` of images ``(n, in_channels, *size)``.
+
+        Raises
+        ------
+        InputError
+            If the number of axes is wrong, or a size is not divisible by ``divisible_by``.
+        """
         sizes = x.shape[2:]
         if len(sizes) != self.dims or any(n % self.divisible_by for n in sizes):
             raise InputError(

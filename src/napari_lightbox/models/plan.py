@@ -6,7 +6,7 @@ that costs.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -229,6 +229,9 @@ def options_for(card: Card, **given: Any) -> Options:
         "overlap": card.window.overlap,
         "blending": card.window.blending,
     }
+    if given.get("kind") == "regions" and standard["activation"] == "softmax":
+        # Regions overlap: each is there or not, whatever the others are.
+        standard["activation"] = "sigmoid"
     chosen = {k: standard[k] if given.get(k) is None else given[k] for k in standard}
     for name, options in (("kind", KINDS), ("activation", ACTIVATIONS), ("blending", BLENDINGS)):
         if chosen[name] not in options:
@@ -237,6 +240,11 @@ def options_for(card: Card, **given: Any) -> Options:
         raise InputError(
             f"kind {chosen['kind']!r} gives one answer for a whole image, which predict does not run: use a model "
             "whose kind is labels, regions or image"
+        )
+    if chosen["kind"] == "regions" and chosen["activation"] == "softmax":
+        raise InputError(
+            "activation 'softmax' lets classes exclude each other, but those of kind 'regions' overlap: use 'sigmoid', "
+            "or 'none' where the model returns probabilities"
         )
     windows.check_overlap(chosen["overlap"])
     mirror = given.get("mirror", False)
@@ -378,8 +386,3 @@ def estimate(plan: Plan, card: Card, notes: Sequence[str] = ()) -> Quote:
         kept = classes
     results = plan.frames * voxels * (1 + 4 * kept + 4 * plan.options.uncertainty)
     return Quote(plan.frames * plan.windows_per_frame, int(max(running, finishing) + results), (*plan.notes, *notes))
-
-
-def with_notes(plan: Plan, notes: Sequence[str]) -> Plan:
-    """Return the plan with further notes first."""
-    return replace(plan, notes=(*notes, *plan.notes))

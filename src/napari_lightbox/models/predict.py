@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..apply import input_names, record_input
 from ..errors import InputError
+from ..memory import free_memory
 from ..progress import Cancelled
 from ..volume import Label, Volume
 from .card import Card, Channel, InputSpec, OutputSpec, WindowSpec
@@ -119,7 +121,8 @@ def predict(
         Whether the normalised entropy is kept.
     activation : {"softmax", "sigmoid", "none"}, optional
         ``"none"`` takes what the model returns as it is: probabilities, or any values, which are kept as images then.
-        By default the card's; for a callable softmax, or sigmoid where it returns one class.
+        By default the card's; sigmoid where `kind` makes regions of classes; for a callable softmax, or sigmoid where
+        it returns one class. Regions overlap, so softmax is refused for them.
     dims : {3, 2}
         For a callable: whether it takes volumes or slices (along the first stored axis). A card knows it.
     device : {"auto", "cpu", "cuda"}
@@ -166,7 +169,8 @@ def predict(
     plan = make_plan(channels, card, options, window)
     if check:
         _require_memory(estimate(plan, card))
-    return _run(channels, model, card, replace(plan, notes=(*notes, *plan.notes)), device)
+    asked = {"window": window, "device": device, "check": check}
+    return _run(channels, model, card, replace(plan, notes=(*notes, *plan.notes)), asked)
 
 
 def quote(volume: Volume | Sequence[Volume], model: ModelLike | Card, *, dims: int = 3, window=None, **given) -> Quote:
@@ -207,7 +211,9 @@ def quote(volume: Volume | Sequence[Volume], model: ModelLike | Card, *, dims: i
 
 
 def replay(step: Mapping[str, Any], volume: Volume, parameters: Mapping[str, Any]) -> Volume:
-    """Repeat a step ``"predict"`` of a volume's history.
+    """Repeat a step ``"predict"`` of a volume's history, with the choices recorded there.
+
+    It runs on the device that was asked for then; on the CPU where that was a GPU and none is here.
 
     Parameters
     ----------
@@ -242,6 +248,7 @@ def replay(step: Mapping[str, Any], volume: Volume, parameters: Mapping[str, Any
             f"{model.sha256[:12]}..., recorded {recorded[:12]}...): take that version of the model"
         )
     further = [values.pop(k) for k in sorted((k for k in values if k.startswith("channel_")), key=lambda k: int(k[8:]))]
+    values["device"] = _device_here(values.get("device", "auto"))
     values["uncertainty"] = result == "uncertainty"
     values["probabilities"] = (result,) if isinstance(result, int) and values.get("kind") != "image" else ()
     found = predict([volume, *further], model, **values)
@@ -249,6 +256,11 @@ def replay(step: Mapping[str, Any], volume: Volume, parameters: Mapping[str, Any
 
 
 # Inside ---------------------------------------------------------------------------------------------------------
+
+
+def _device_here(device: str) -> str:
+    torch = import_torch()
+    return "auto" if str(device).startswith("cuda") and not torch.cuda.is_available() else device
 
 
 def _resolve(model: ModelLike) -> Model | Callable:
@@ -285,24 +297,12 @@ def _reviewed(channels: list[Volume], card: Card, check: bool) -> list[str]:
 
 
 def _require_memory(cost: Quote) -> None:
-    free = _free_memory()
+    free = free_memory()
     if free is not None and cost.memory_bytes > free:
         raise InputError(
             f"the prediction needs about {human_bytes(cost.memory_bytes)} of memory and {human_bytes(free)} are free: "
             "keep fewer probabilities, or crop or resample the image"
         )
-
-
-def _free_memory() -> int | None:
-    """Return the bytes that can be had without swapping; None where the system does not say."""
-    try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
 
 
 @dataclass
@@ -312,18 +312,19 @@ class _Work:
     channels: list[Volume]
     card: Card
     plan: Plan
+    asked: Mapping[str, Any]  # window, device and check, as the caller gave them
     results: "Results | None" = field(default=None)
 
 
-def _run(channels: list[Volume], model: Model | Callable, card: Card, plan: Plan, device: str) -> Prediction:
+def _run(channels: list[Volume], model: Model | Callable, card: Card, plan: Plan, asked: dict) -> Prediction:
     import torch
 
     from . import engine
 
-    device = engine.choose_device(device)
+    device = engine.choose_device(asked["device"])
     network = model.on(device) if isinstance(model, Model) else model
     counter = engine.Counter(plan.frames * plan.windows_per_frame)
-    work = _Work(channels, card, plan)
+    work = _Work(channels, card, plan, asked)
     _early_names(card, plan.options)
     try:
         # Single precision as it is written: a GPU would otherwise round to fewer digits in convolutions.
@@ -431,7 +432,8 @@ def _step(work: _Work, model: Model | Callable, device: str, result: Any) -> dic
     size = plan.window if plan.dims == 3 else plan.window[1:]
     parameters = {
         "model": name,
-        "window": None if card.window.size is None and plan.window[1:] == plan.padded[1:] else list(size),
+        # Without a window of its own the model takes all of an image, of whatever size.
+        "window": None if work.asked["window"] is None and card.window.size is None else list(size),
         "overlap": options.overlap,
         "blending": options.blending,
         "mirror": list(options.mirror) if options.mirror else False,
@@ -439,10 +441,13 @@ def _step(work: _Work, model: Model | Callable, device: str, result: Any) -> dic
         "kind": options.kind,
         "dims": plan.dims,
         "precision": "exact",
+        "device": work.asked["device"],
+        "check": work.asked["check"],
         "result": result,
     }
+    taken = input_names(work.channels[0].history)
     for number, channel in enumerate(work.channels[1:], start=2):
-        parameters[f"channel_{number}"] = {"volume": channel.name, "grid": channel.grid.as_dict()}
+        parameters[f"channel_{number}"] = record_input(channel, taken)
     return {
         "operation": "predict",
         "parameters": parameters,

@@ -14,6 +14,8 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import nn
 
 from ..errors import InputError, need
+from ..io._atomic import replacing
+from ..io._staged import staged
 from ..progress import track
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -215,9 +217,8 @@ class _State:
             "numbers": {"step": self.step, "best_score": self.best_score, "best_step": self.best_step},
             "history": json.dumps(self.history),
         }
-        part = path.with_name(path.name + ".part")
-        torch.save(kept, part)
-        os.replace(part, path)
+        with replacing(path) as file:
+            torch.save(kept, file)
 
     def load(self, path: Path) -> None:
         kept = torch.load(path, map_location="cpu", weights_only=True)
@@ -240,24 +241,28 @@ def export(network: nn.Module, card: dict, folder: str | os.PathLike) -> Path:
     card : dict
         What ``card.json`` says, but for ``loader``, ``weights`` and ``sha256``.
     folder : path
-        Made where it is missing. Both files are replaced at once or not at all.
+        Made where it is missing. Both files are written whole before the first takes its place, so that a full disk
+        leaves an older model as it was. Should the second not follow, the SHA-256 of the card tells on loading.
 
     Returns
     -------
     Path
         The folder.
+
+    Raises
+    ------
+    FileError
+        If the files cannot be written.
     """
     safetensors = need("safetensors.torch", "Saving weights")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: _halved(value).contiguous() for name, value in network.state_dict().items()}
     content = safetensors.save(tensors)
     written = {"loader": "safetensors", "weights": "weights.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
     text = json.dumps({**card, **written}, indent=2, ensure_ascii=False) + "\n"
-    for name, data in (("weights.safetensors", content), ("card.json", text.encode())):
-        part = folder / (name + ".part")
-        part.write_bytes(data)
-        os.replace(part, folder / name)
+    with staged(folder, overwrite=True) as stage:
+        (stage / "weights.safetensors").write_bytes(content)
+        (stage / "card.json").write_bytes(text.encode())
     return folder
 
 

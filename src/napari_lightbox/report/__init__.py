@@ -1,7 +1,7 @@
 """A report of what was done with a volume: one HTML file with its pictures in it, for people without a viewer."""
 
+import math
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, InputError
+from ..io._atomic import replacing
 from ..ops.measure import label_table
 from ..progress import track
 from ..volume import Volume
@@ -315,8 +316,13 @@ def _plain_table(rows: Sequence[Mapping[str, Any]]) -> str:
         name: "number" if isinstance(value, int | float) and not isinstance(value, bool) else "text"
         for name, value in rows[0].items()
     }
-    written = [[f"{v:.4g}" if isinstance(v, float) else v for v in (row.get(c, "") for c in columns)] for row in rows]
-    return page.table(columns, written)
+    return page.table(columns, [[_figure(row.get(c, "")) for c in columns] for row in rows])
+
+
+def _figure(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "–" if math.isnan(value) else f"{value:.4g}"
 
 
 def _steps_panel(entries: Sequence[Entry]) -> str:
@@ -332,11 +338,5 @@ def _steps_panel(entries: Sequence[Entry]) -> str:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise FileError(f"report {path} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))

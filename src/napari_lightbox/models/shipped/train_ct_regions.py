@@ -256,9 +256,9 @@ def card(figures: dict) -> dict:
         "description": "Finds body, lung, bone and heart in CT of the trunk, coarsely (4 mm). Body is all else inside "
         "the skin; a nodule in the lung counts as lung.",
         "intended_use": "Research and teaching, not for clinical use. A first, briefly trained model that learned from "
-        "phantoms only. Known errors on real CT: it takes parts of the table and some bowel gas for lung, leaves holes "
-        "in very dark lungs (Dice 0.63 with the voxels between -960 and -600 HU of one chest CT), and misses the "
-        "inside of vertebrae.",
+        "phantoms only. Known errors on real CT: it takes some bowel gas for lung, leaves out parts of lungs, above "
+        "all where they are very dark or end at the border of the volume, and misses thin bones and the inside of "
+        "thick ones.",
         "training_data": "Random CT-like phantoms of napari-lightbox only (random_thorax), with exact truth.",
         "figures": figures,
         "architecture": {"name": "unet", "args": ARCHITECTURE},
