@@ -6,10 +6,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from napari_lightbox import Volume
 from napari_lightbox.errors import FileError, InputError
 from napari_lightbox.models.card import Card
+from napari_lightbox.models.loaders import read_card
+from napari_lightbox.models.plan import review
 
 GOOD = {
     "name": "demo",
@@ -196,3 +200,18 @@ def test_reading_a_card_needs_no_torch():
         "assert not {'torch', 'napari', 'qtpy', 'SimpleITK'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_values_speak_where_no_file_states_the_modality():
+    rng = np.random.default_rng(0)
+    ct = Volume.from_array(
+        rng.choice([-1000.0, 40.0], (8, 30, 30)) + rng.normal(0, 5, (8, 30, 30)), (1, 1, 1), name="ct"
+    )
+    grey = Volume.from_array(rng.uniform(0, 255, (8, 30, 30)), (1, 1, 1), name="grey")
+    ultrasound, tomography = read_card("fetal-head"), read_card("ct-regions")
+    assert "Hounsfield units (CT), but" in review([ct], ultrasound)[0][0]
+    assert not review([grey], ultrasound)[0]
+    assert "do not look like" in review([grey], tomography)[1][0]
+    assert not review([ct], tomography)[0]
+    chance = grey.replace(data=grey.data / 255, kind="probability", name="p")
+    assert "'p' is a probability" in review([chance], tomography)[0][0]

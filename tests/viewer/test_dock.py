@@ -17,7 +17,7 @@ from napari_lightbox.geometry import Frames, Grid
 from napari_lightbox.progress import track
 from napari_lightbox.viewer import asking, docks
 from napari_lightbox.viewer import dock as dock_module
-from napari_lightbox.viewer.layers import layer_to_volume, true_position, volume_to_layer
+from napari_lightbox.viewer.layers import layer_to_volume, make_layer, true_position, volume_to_layer
 from napari_lightbox.volume import Volume
 
 
@@ -446,3 +446,41 @@ def test_painting_is_noted(viewer, qtbot, difficult):
     taken = layer_to_volume(layer)
     assert taken.history[-1]["operation"] == "manual edit"
     assert dict(taken.meta) == {"series": "1"}
+
+
+def test_what_a_dock_starts_from_is_seen_and_no_probability(make_napari_viewer):
+    viewer = make_napari_viewer()
+    data = np.random.default_rng(0).uniform(0, 1, (4, 8, 8)).astype(np.float32)
+    image = viewer.add_layer(make_layer(Volume.from_array(data, (1, 1, 1), name="image")))
+    viewer.add_layer(make_layer(Volume.from_array(data, (1, 1, 1), kind="probability", name="p")))
+    hidden = viewer.add_layer(make_layer(Volume.from_array(data, (1, 1, 1), name="hidden")))
+    hidden.visible = False
+    viewer.layers.selection.clear()
+    assert dock_module.OperationDock(viewer, "median").layers["image"].layer is image
+
+
+def test_closing_a_dock_stops_its_job(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer()
+    data = np.random.default_rng(0).integers(0, 999, (60, 120, 120)).astype(np.int16)
+    viewer.add_layer(make_layer(Volume.from_array(data, (1, 1, 1), name="image")))
+    dock = dock_module.OperationDock(viewer, "median")
+    outer = viewer.window.add_dock_widget(dock, name="Median")
+    dock.fields["size"].set_value(13)
+    dock.apply()
+    job = dock.bar.runner.job
+    outer.destroyOnClose()
+    assert job.wait(5)
+    qtbot.wait(50)
+    assert [layer.name for layer in viewer.layers] == ["image"]
+
+
+def test_a_plain_layer_in_micrometres_keeps_its_size(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer()
+    layer = viewer.add_image(np.random.default_rng(0).integers(0, 9, (4, 8, 8)), scale=(4, 1, 1), units=("um",) * 3)
+    dock = dock_module.OperationDock(viewer, "median")
+    with qtbot.waitCallback(timeout=20000) as done:
+        viewer.layers.events.inserted.connect(lambda event: done())
+        dock.apply()
+    result = next(other for other in viewer.layers if other is not layer)
+    assert np.allclose(result.scale, (0.004, 0.001, 0.001))
+    assert str(result.units[0]) == "millimeter"

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..geometry import Grid
+from ..ops._hounsfield import looks_like_ct
 from ..volume import Volume
 from . import windows
 from .card import ACTIVATIONS, BLENDINGS, KINDS, Card
@@ -192,7 +193,20 @@ def review(volumes: Sequence[Volume], card: Card) -> tuple[list[str], list[str]]
     problems, notes = [], []
     for volume, channel in zip(volumes, wanted, strict=True):
         found = _modality(volume.meta.get("modality"))
-        if channel.modality and not found:
+        asked = _modality(channel.modality)
+        if asked == "CT" and found in ("", "CT") and _values_like_ct(volume) is False:
+            notes.append(
+                f"the values of {volume.name!r} do not look like Hounsfield units, which model {card.name!r} is made "
+                "for: expect nothing of the result"
+            )
+        if channel.modality and volume.kind == "probability" and card.loader != "callable":
+            problems.append(f"{volume.name!r} is a probability, not an image: choose the image")
+        elif asked and asked != "CT" and not found and _values_like_ct(volume):
+            problems.append(
+                f"the values of {volume.name!r} are Hounsfield units (CT), but model {card.name!r} is made for "
+                f"{channel.modality}: choose another image or another model"
+            )
+        elif channel.modality and not found:
             notes.append(f"the modality of {volume.name!r} is unknown: the model is made for {channel.modality}")
         elif channel.modality and found != _modality(channel.modality):
             problems.append(
@@ -211,6 +225,16 @@ def review(volumes: Sequence[Volume], card: Card) -> tuple[list[str], list[str]]
     if card.input.orientation and first.meta.get("orientation_known") is False:
         notes.append(f"the orientation of {first.name!r} is unknown: its axes are taken as {first.grid.code}")
     return problems, notes
+
+
+def _values_like_ct(volume: Volume) -> bool | None:
+    """Whether grey values are Hounsfield units, by a sample of them; None where they are not in memory."""
+    data = volume.data
+    if not isinstance(data, np.ndarray):
+        return None
+    step = max(1, round((data.size / 200_000) ** (1 / 3)))
+    sample = data[..., ::step, ::step, ::step].astype(np.float64)
+    return looks_like_ct(sample[np.isfinite(sample)])
 
 
 def _modality(name: Any) -> str:

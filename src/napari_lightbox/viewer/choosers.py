@@ -5,7 +5,7 @@ from collections.abc import Callable
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from .layers import layer_kind, plain
+from .layers import layer_kind, layer_record, plain
 
 # Which types of layers may stand for an argument of a role.
 KINDS = {"image": ("image",), "labels": ("labels",), "seeds": ("points",), "volume": ("image", "labels")}
@@ -75,11 +75,17 @@ class LayerChooser(QComboBox):
         self.clear()
         for name, key in entries:
             self.addItem(name, key)
-        index = self.findData(chosen) if chosen is not None else 0
-        self.setCurrentIndex(max(index, 0) if entries else -1)
+        index = self.findData(chosen) if chosen is not None else -1
+        self.setCurrentIndex(index if index >= 0 else self._first_choice(layers, len(entries)))
         self.blockSignals(False)
         if self.currentData() != chosen:
             self.layer_changed.emit()
+
+    def _first_choice(self, layers: list, count: int) -> int:
+        """Return the entry to start from: what is seen and no model's probability, if there is such a layer."""
+        if self._optional or not layers:
+            return 0 if count else -1
+        return min(range(count), key=lambda i: (_is_probability(layers[i]), not layers[i].visible, i))
 
     def _follow_names(self, layers: list) -> None:
         for layer in self._named:
@@ -92,7 +98,7 @@ class LayerChooser(QComboBox):
 
     def _prefer_active(self) -> None:
         active = self._viewer.layers.selection.active
-        if active is not None and not self._optional:
+        if active is not None and not self._optional and not _is_probability(active):
             self.choose(active)
 
     def choose(self, layer) -> None:
@@ -118,3 +124,8 @@ class LayerChooser(QComboBox):
         for layer in self._named:
             layer.events.name.disconnect(self._refresh)
         self._named = []
+
+
+def _is_probability(layer) -> bool:
+    record = layer_record(layer)
+    return record is not None and record["kind"] == "probability"

@@ -17,7 +17,7 @@ from .capture import steady, volume_of
 from .choosers import KINDS, LayerChooser
 from .edits import note_edits
 from .fields import Field, field_for, label_for, readable
-from .jobbar import JobBar
+from .jobbar import JobBar, stop_when_closed
 from .layers import (
     layer_kind,
     layer_record,
@@ -66,6 +66,7 @@ class OperationDock(QWidget):
         self.bar.running_changed.connect(lambda running: self.apply_button.setEnabled(not running))
         # The job holds what it needs; a dock that is gone must not be called back.
         self.destroyed.connect(self.bar.runner.discard)
+        stop_when_closed(self, self.bar)
 
     # Laying out -------------------------------------------------------------------------------------------------
 

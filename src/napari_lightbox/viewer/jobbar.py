@@ -4,7 +4,7 @@ from collections.abc import Callable
 from html import escape, unescape
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from ..errors import LightboxError
@@ -125,3 +125,26 @@ class JobBar(QWidget):
         """What the status line says, without its colour."""
         text = self.status.text()
         return unescape(text.split(">", 1)[1].rsplit("<", 1)[0] if text.startswith("<span") else text)
+
+
+class _Closed(QObject):
+    """Stops the job of a dock that was taken out of its window; a child of the dock."""
+
+    def __init__(self, dock: QWidget, bar: JobBar) -> None:
+        super().__init__(dock)
+        self._bar = bar
+        self._docked = False
+        dock.installEventFilter(self)
+
+    def eventFilter(self, watched, event) -> bool:  # noqa: N802 - Qt's name
+        if event.type() == QEvent.Type.ParentChange:
+            if watched.parent() is not None:
+                self._docked = True
+            elif self._docked:
+                self._bar.runner.discard()
+        return False
+
+
+def stop_when_closed(dock: QWidget, bar: JobBar) -> None:
+    """Stop the job of `bar` when `dock` is closed: napari keeps the widget, so that nothing is destroyed."""
+    _Closed(dock, bar)

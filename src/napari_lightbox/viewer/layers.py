@@ -436,15 +436,26 @@ def _own_record(layer, data, assume: bool, say) -> dict:
             "size and position: open it from its file with napari-lightbox, or make it from a volume with New labels"
         )
     frames = Frames("frame", tuple(range(data.shape[0]))) if data.ndim == 4 else None
-    grid = Grid(display_matrix(layer), tuple(data.shape), frames)
-    known = all(str(unit) not in ("pixel", "dimensionless") for unit in layer.units[-3:])
+    lengths = [_millimetres(unit) for unit in layer.units[-3:]]
+    known = None not in lengths
+    shown = display_matrix(layer)
+    grid = Grid(np.diag([*lengths, 1.0]) @ shown if known else shown, tuple(data.shape), frames)
     if say is not None:
-        say(f"{layer.name} has no position of ours: napari's own scale and translation are taken as millimetres")
+        how = "is taken" if known else "are taken as millimetres"
+        say(f"{layer.name} has no position of ours: napari's own scale and translation {how}")
     order, flips = (0, 1, 2), (False,) * 3
-    scale, translate = np.linalg.norm(grid.affine[:3, :3], axis=0), grid.affine[:3, 3]
+    scale, translate = np.linalg.norm(shown[:3, :3], axis=0), shown[:3, 3]
     meta = {"spacing_known": known, "orientation_known": False}
     volume = Volume(data, grid, layer_kind(layer), meta=meta)
     return _record(volume, order, flips, scale, translate)
+
+
+def _millimetres(unit) -> float | None:
+    """Return how many mm a unit of napari is, or None where it is no length."""
+    try:
+        return float((1 * unit).to("mm").magnitude)
+    except TypeError:  # pint's error for pixels and the like
+        return None
 
 
 # Positions ------------------------------------------------------------------------------------------------------

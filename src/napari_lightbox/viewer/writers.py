@@ -11,7 +11,7 @@ from typing import Any
 import napari
 from napari.layers import Layer
 
-from ..errors import FileError
+from ..errors import FileError, InputError
 from ..io.files import suffixes, write
 from ..volume import Volume
 from . import asking
@@ -82,7 +82,11 @@ def _may_replace(chosen: Path, targets: list[Path]) -> None:
 
 def _volume_of(made: LayerTuple) -> Volume:
     viewer = napari.current_viewer()
-    return volume_of(Layer.create(*made), viewer, assume=False)
+    try:
+        return volume_of(Layer.create(*made), viewer, assume=False)
+    except InputError as error:
+        # napari takes a ValueError for a writer that does not fit, and hides what it says.
+        raise FileError(str(error)) from error
 
 
 def _suffix(path: Path) -> str | None:

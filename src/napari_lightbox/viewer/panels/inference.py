@@ -36,7 +36,7 @@ from ..adding import add_in_turn
 from ..capture import volume_of
 from ..choosers import LayerChooser
 from ..edits import note_edits
-from ..jobbar import JobBar
+from ..jobbar import JobBar, stop_when_closed
 from ..layers import layer_to_volume, make_layer, plain, volume_to_layer
 from . import _hover
 from ._cardtext import details, summary
@@ -222,6 +222,7 @@ class InferencePanel(QWidget):
         self.blending.currentIndexChanged.connect(self._later)
         # A dock that is gone must not be called back.
         self.destroyed.connect(self.bar.runner.discard)
+        stop_when_closed(self, self.bar)
 
     def _later(self, *_: Any) -> None:
         self._settle.start()
@@ -281,6 +282,7 @@ class InferencePanel(QWidget):
         self.refresh()
 
     def _make_channels(self) -> None:
+        before = [chooser.layer for chooser in self.channels]
         for chooser in self.channels:
             chooser.disconnect_viewer()
         while self.form.rowCount():
@@ -289,6 +291,8 @@ class InferencePanel(QWidget):
         for channel in self.card.input.channels if self.card else ():
             chooser = LayerChooser(self.viewer, ("image",), parent=self)
             chooser.setToolTip(f"The image that goes in as {channel.name}")
+            if len(before) > len(self.channels) and before[len(self.channels)] is not None:
+                chooser.choose(before[len(self.channels)])
             chooser.layer_changed.connect(self._later)
             self.form.addRow(channel.name, chooser)
             self.channels.append(chooser)
