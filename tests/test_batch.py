@@ -123,3 +123,13 @@ def test_another_window_is_not_done_before(here, capsys):
     assert "done before" in capsys.readouterr().out
     run("predict", "tiny", "a.nii.gz", "--out", "out", "--window", "4,8,4", "--probability", "a", code=1)
     assert "not made by these steps" in capsys.readouterr().err
+
+
+def test_another_image_of_the_same_name_is_not_done_before(here, capsys):
+    lb.Recipe.of(lb.apply("median", here, size=3)).save("r.json")
+    run("run", "r.json", "a.nii.gz", "--out", "out")
+    Path("other").mkdir()
+    grid = lb.Grid.from_spacing((3.0, 2.0, 1.0), (6, 8, 10), (70.0, 10.0, 20.0))
+    lb.write(Volume(here.data, grid, name="a"), "other/a.nii.gz")
+    run("run", "r.json", "other/a.nii.gz", "--out", "out", code=1)
+    assert "was made of another image than other/a.nii.gz" in capsys.readouterr().err

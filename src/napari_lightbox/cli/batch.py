@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, InputError, LightboxError, need
+from ..geometry import Grid
 from ..io import read, suffixes, write
 from ..io._staged import staged
 from ..progress import track
@@ -93,14 +94,19 @@ def _write_together(volumes: list[Volume], targets: list[Path]) -> None:
 
 
 def _require_made(recipe: Recipe, there: list[Path], files: list[str], args: argparse.Namespace) -> None:
-    """Refuse results that other steps have made: the recipe or the options were changed since."""
+    """Refuse results that other steps have made, or of another image: something was changed since."""
+    image = read_input(args, files[0])
     for path in there:
         steps = read(path).history
-        before = len(steps) - len(recipe.steps)
         # Steps that the input came with stand before those of the recipe.
-        known = before if before <= 0 else len(read_input(args, files[0]).history)
-        if before != known or before < 0 or not recipe.made(steps[before:]):
+        before = len(steps) - len(recipe.steps)
+        if before < 0 or before != len(image.history) or not recipe.made(steps[before:]):
             raise FileError(f"{path} was not made by these steps: add --overwrite, or choose another folder")
+        grid = steps[before].get("grid") if recipe.steps else None
+        if grid is not None and not Grid.from_dict(grid).same_space(image.grid):
+            raise FileError(
+                f"{path} was made of another image than {files[0]}: choose another folder, or add --overwrite"
+            )
 
 
 # run --------------------------------------------------------------------------------------------------------------
