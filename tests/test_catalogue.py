@@ -73,6 +73,7 @@ def test_hints_defaults_and_texts():
     assert by_name["reach"].annotation == float | None
     assert by_name["seeds"].required
     assert by_name["seeds"].help == "Where it starts, in two lines."
+    assert by_name["seeds"].brief == "where it starts, in two lines"
     assert by_name["size"].help == by_name["reach"].help == "How far."
     assert choices(by_name["mode"]) == ("a", "b")
     assert choices(by_name["size"]) is None

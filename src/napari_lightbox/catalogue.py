@@ -46,6 +46,12 @@ class Parameter:
     help: str
 
     @property
+    def brief(self) -> str:
+        """The first sentence of the help, without its marks, to follow a colon in a message."""
+        sentence = re.split(r"(?<=[.;:])\s", self.help.replace("`", "").strip())[0].rstrip(".;:")
+        return sentence[:1].lower() + sentence[1:]
+
+    @property
     def required(self) -> bool:
         """Whether the argument has no default."""
         return self.default is inspect.Parameter.empty
@@ -144,7 +150,7 @@ class Operation:
                 raise InputError(f"{self.name} has no parameter {name!r}: it takes {names}")
         missing = [p.name for p in known.values() if p.required and given.get(p.name) is None]
         if missing:
-            raise InputError(f"{self.name} needs {' and '.join(missing)}: {known[missing[0]].help or 'give a value'}")
+            raise InputError(f"{self.name} needs {' and '.join(missing)}: {known[missing[0]].brief or 'give a value'}")
         return {name: given.get(name, p.default) for name, p in known.items()}
 
 

@@ -183,7 +183,7 @@ class TextField(Field):
         if not text:
             if _optional(self.parameter) or not self.parameter.required:
                 return None if _optional(self.parameter) else self.parameter.default
-            raise InputError(f"{self.parameter.name} is empty: {self.parameter.help or 'type a value'}")
+            raise InputError(f"{self.parameter.name} is empty: {self.parameter.brief or 'type a value'}")
         return text if self._is_text else parse_numbers(text, self.parameter.name)
 
     def set_value(self, value: Any) -> None:
