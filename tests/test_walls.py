@@ -99,11 +99,3 @@ def test_imports_point_downward(path):
         assert parts[0] not in ("PySide6", "PyQt6", "PyQt5"), f"{path} imports {module}: Qt comes through qtpy"
         if room == "ops":
             assert parts[0] not in ("torch", "dask"), f"{path} imports {module}"
-
-
-def test_no_file_reads_like_a_workplace():
-    """The repository speaks of the product only."""
-    words = ("/work/", "helper session", "this session")
-    for path in ROOT.rglob("*.py"):
-        text = path.read_text(encoding="utf-8").lower()
-        assert not [w for w in words if w in text], path
