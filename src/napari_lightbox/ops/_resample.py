@@ -111,7 +111,7 @@ class _Fetch:
         found = self._interpolate(linear, offset, size)
         for axis in self.longer:
             found[_outside(linear[axis], offset[axis], size, self.shape[axis])] = self.fill
-        return _cast(found, self.dtype)
+        return _cast(found, self.dtype, within=self.order != "cubic")
 
     def _misses(self, linear: np.ndarray, offset: np.ndarray, size: tuple[int, ...]) -> bool:
         """Whether the whole slab lies beyond one face of the input."""
@@ -167,8 +167,8 @@ def _outside(row: np.ndarray, offset: float, size: tuple[int, ...], length: int)
     return (place < -0.5 - _ON_VOXEL) | (place > length - 0.5 + _ON_VOXEL)
 
 
-def _cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Round and clip to `dtype` where it holds whole numbers."""
+def _cast(values: np.ndarray, dtype: np.dtype, within: bool) -> np.ndarray:
+    """Round to `dtype` where it holds whole numbers, in place, and clip unless the values are within its range."""
     if dtype == values.dtype:
         return values
     if dtype.kind == "b":
@@ -177,8 +177,11 @@ def _cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return values.astype(dtype)
     if values.dtype.kind in "iu":
         return values.astype(dtype)
+    rounded = np.rint(values, out=values)
+    if within and dtype.itemsize < 8:
+        # Between whole numbers lies nothing beyond them: only splines overshoot.
+        return rounded.astype(dtype)
     limits = np.iinfo(dtype)
-    rounded = np.rint(values)
     result = np.clip(rounded, limits.min, limits.max).astype(dtype)
     if dtype.itemsize == 8:
         # The largest 64-bit integers are no floats: what was clipped to the float above them overflowed.
