@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -530,6 +531,31 @@ def test_cancelling_takes_effect_within_one_window():
     with listening(listener), pytest.raises(Cancelled):
         predict(make((8, 8, 8)), asked, window=(4, 4, 4), overlap=0)
     assert len(asked.seen) == 3
+
+
+def test_cancelling_takes_effect_while_the_network_thinks_about_the_whole_volume():
+    asked_at, steps = [], []
+
+    def slow(inputs):
+        for step in range(200):
+            steps.append(step)
+            time.sleep(0.05)
+            inputs = torch.relu(inputs)
+        return inputs
+
+    def listener(what, done, total):
+        if steps:
+            asked_at.append(time.monotonic())
+            raise Cancelled
+
+    with listening(listener), pytest.raises(Cancelled):
+        predict(make((8, 8, 8)), slow)
+    assert time.monotonic() - asked_at[0] < 1
+    time.sleep(0.3)
+    # Nobody waits for the answer, and so the network did not go on either.
+    count = len(steps)
+    time.sleep(0.3)
+    assert len(steps) == count < 100
 
 
 def test_a_quote_names_windows_memory_and_resampling():

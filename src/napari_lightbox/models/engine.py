@@ -85,7 +85,8 @@ def prepare(channels: Sequence[Volume], card: Card, plan: Plan, counter: Counter
     ready = []
     for volume, channel in zip(channels, card.input.channels, strict=True):
         counter.add()
-        array = np.asarray(plan.turned(np.asarray(volume.data)), dtype=np.float32, order="C")
+        with np.errstate(over="ignore"):  # what is too large is told below
+            array = np.asarray(plan.turned(np.asarray(volume.data)), dtype=np.float32, order="C")
         if not np.isfinite(array).all():
             bad = int(array.size - np.isfinite(array).sum())
             raise InputError(

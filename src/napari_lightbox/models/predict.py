@@ -320,6 +320,7 @@ def _run(channels: list[Volume], model: Model | Callable, card: Card, plan: Plan
     import torch
 
     from . import engine
+    from .asking import leavable
 
     device = engine.choose_device(asked["device"])
     network = model.on(device) if isinstance(model, Model) else model
@@ -328,9 +329,13 @@ def _run(channels: list[Volume], model: Model | Callable, card: Card, plan: Plan
     _early_names(card, plan.options)
     try:
         # Single precision as it is written: a GPU would otherwise round to fewer digits in convolutions.
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+        with (
+            torch.inference_mode(),
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True),
+            leavable(network, counter.add) as ask,
+        ):
             for frame in range(plan.frames):
-                _frame(work, network, frame, device, counter)
+                _frame(work, ask, frame, device, counter)
     except (Cancelled, InputError):
         raise
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:
