@@ -15,10 +15,10 @@ HEAVY = ("torch", "dask", "SimpleITK", "numba", "napari", "qtpy", "PySide6", "Py
 # Rooms from the ground up; a room may import from itself and from below.
 LEVELS = [
     {"errors"},
-    {"progress", "memory", "types", "geometry", "volume"},
+    {"progress", "remarks", "memory", "types", "geometry", "volume"},
     {"ops"},
     {"catalogue"},
-    {"apply"},
+    {"apply", "preview"},
     {"report", "recipe", "lazy", "io", "models", "phantoms"},
     {"viewer", "cli", "demo"},
 ]

@@ -1,4 +1,4 @@
-"""DICOM: regular series are loaded exactly, irregular ones are refused by name."""
+"""DICOM: series slice by slice are loaded exactly; what does not belong together comes apart, or is refused by name."""
 
 import contextlib
 import re
@@ -12,8 +12,7 @@ from landmarks import rotation
 from napari_lightbox import io
 from napari_lightbox.errors import FileError, LightboxError, MissingPart
 from napari_lightbox.geometry import Grid
-from napari_lightbox.io import _bytes, _dicom_pixels, dicom
-from napari_lightbox.io._dicom_pixels import Coding, Rescale
+from napari_lightbox.io import _bytes, dicom
 from napari_lightbox.progress import Cancelled, listening
 
 pydicom = pytest.importorskip("pydicom")
@@ -243,50 +242,79 @@ def test_a_slice_beside_the_others(dicom_series):
     refused(folder, "sideways", "97.dcm")
 
 
-def test_duplicate_slices(dicom_series):
-    folder, _, _ = dicom_series()
-    (folder / "copy.dcm").write_bytes((folder / "98.dcm").read_bytes())
-    refused(folder, "duplicate", "98.dcm", "copy.dcm")
+def two_volumes(folder, *words, what="volumes"):
+    """Check that reading asks which of two volumes is meant, and that both can be had; return them."""
+    refused(folder, f"holds 2 {what}", *words)
+    volumes = io.read_all(folder)
+    assert len(volumes) == 2
+    for number, volume in enumerate(volumes, start=1):
+        again = io.read(folder, series=f"4.{number}")
+        assert np.array_equal(again.data, volume.data)
+        assert again.name == volume.name
+    return volumes
 
 
-def test_several_volumes_in_one_series(dicom_series):
-    uid = pydicom.uid.generate_uid()
-    folder, _, _ = dicom_series(SeriesInstanceUID=uid)
-    dicom_series(folder="series/second", SeriesInstanceUID=uid)
-    refused(folder, "2 images at each of 6 positions", "4D")
+def test_mixed_orientations_come_apart(dicom_series):
+    straight = Grid.from_spacing((2.5, 0.8, 0.7), (6, 8, 9))
+
+    def turn(ds, index):
+        if index == 5:
+            ds.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+
+    folder, data, _ = dicom_series(grid=straight, change=turn)
+    stack, scout = two_volumes(folder, "'Thorax (axial)', CT, 5 images", "'Thorax (coronal)', CT, 1 image")
+    assert np.array_equal(stack.data, data[:5].astype(int) - 1024)
+    assert np.array_equal(scout.data[0], data[5].astype(int) - 1024)
+    assert scout.grid.code == "LIP"
+    assert io.read(folder, series="coronal").grid == scout.grid
 
 
-def test_gantry_tilt(dicom_series):
-    def tilt(ds, index):
-        x, y, z = (float(v) for v in ds.ImagePositionPatient)
-        ds.ImagePositionPatient = [x, f"{y + 0.25 * 2.5 * index:.6f}", z]
+def test_mixed_sizes_come_apart(dicom_series):
+    def cut(ds, index):
+        if index == 5:
+            ds.Rows, ds.PixelData = 7, ds.PixelData[: 7 * 9 * 2]
 
-    folder, _, _ = dicom_series(grid=Grid.from_spacing((2.5, 0.8, 0.7), (6, 8, 9)), change=tilt)
-    refused(folder, "tilted by 14 degrees", "100.dcm", "95.dcm")
+    folder, data, _ = dicom_series(change=cut)
+    stack, other = two_volumes(folder, "9 x 8", "9 x 7")
+    assert stack.data.shape == (5, 8, 9)
+    assert np.array_equal(other.data[0], data[5, :7].astype(int) - 1024)
 
 
-def test_mixed_orientations(dicom_series):
+def test_mixed_pixel_spacings_come_apart(dicom_series):
+    def zoom(ds, index):
+        if index == 5:
+            ds.PixelSpacing = [0.9, 0.7]
+
+    stack, other = two_volumes(dicom_series(change=zoom)[0], "part 1", "part 2")
+    assert stack.grid.spacing == pytest.approx((2.5, 0.8, 0.7))
+    assert other.grid.spacing[1:] == pytest.approx((0.9, 0.7))
+
+
+def test_a_stray_slice_leaves_a_hole_that_is_told(dicom_series):
     def turn(ds, index):
         if index == 2:
             ds.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
 
-    refused(dicom_series(change=turn)[0], "mixes orientations", "98.dcm")
+    folder, _, _ = dicom_series(grid=Grid.from_spacing((2.5, 0.8, 0.7), (6, 8, 9)), change=turn)
+    volumes, errors = dicom.read_all(folder)
+    assert [v.name for v in volumes] == ["Thorax (coronal)"]
+    assert "1 between 99.dcm and 97.dcm" in str(errors[0])
 
 
-def test_mixed_sizes(dicom_series):
-    def cut(ds, index):
-        if index == 2:
-            ds.Rows, ds.PixelData = 7, ds.PixelData[: 7 * 9 * 2] + b""
+@pytest.mark.parametrize("name", ["PatientID", "StudyInstanceUID", "Modality"])
+def test_nobody_elses_slice_is_taken(dicom_series, name):
+    other = {"PatientID": "78", "StudyInstanceUID": "1.2.3", "Modality": "MR"}[name]
 
-    refused(dicom_series(change=cut)[0], "mixes image sizes", "98.dcm")
+    def swap(ds, index):
+        if index == 5:
+            setattr(ds, name, other)
 
-
-def test_mixed_pixel_spacing(dicom_series):
-    def zoom(ds, index):
-        if index == 2:
-            ds.PixelSpacing = [0.9, 0.7]
-
-    refused(dicom_series(change=zoom)[0], "mixes pixel spacings", "98.dcm")
+    folder, data, _ = dicom_series(change=swap)
+    stack, single = two_volumes(folder, what="series")
+    assert np.array_equal(stack.data, data[:5].astype(int) - 1024)
+    assert np.array_equal(single.data[0], data[5].astype(int) - 1024)
+    assert "another patient" in stack.meta["notes"][0]
+    assert "Secret" not in repr(stack)
 
 
 @pytest.mark.parametrize(
@@ -301,6 +329,12 @@ def test_mixed_pixel_spacing(dicom_series):
         ("BitsAllocated", 1, "no grey image"),
         ("PixelData", b"\0" * 20, "cannot be decoded"),
         ("ImageType", ["ORIGINAL", "PRIMARY", "M", "MOSAIC"], "mosaic"),
+        ("ImagePositionPatient", ["nan", 0, 0], "impossible position"),
+        ("ImagePositionPatient", ["1e400", 0, 0], "impossible position"),
+        ("ImagePositionPatient", [1, 2], "3 numbers are needed"),
+        ("ImageOrientationPatient", ["nan", 0, 0, 0, 1, 0], "no valid orientation"),
+        ("NumberOfFrames", 0, "promises 0 images"),
+        ("BitsStored", 20, "no grey image"),
     ],
 )
 def test_headers_that_cannot_be(dicom_series, name, value, word):
@@ -311,6 +345,10 @@ def test_headers_that_cannot_be(dicom_series, name, value, word):
             setattr(ds, name, value)
 
     refused(dicom_series(count=3, change=change)[0], word, ".dcm")
+
+
+def test_more_images_promised_than_there_are(dicom_series):
+    refused(dicom_series(count=1, NumberOfFrames=3)[0], "100.dcm", "cannot be decoded", "less than expected")
 
 
 def test_a_damaged_file_in_a_series_is_named(dicom_series):
@@ -399,19 +437,6 @@ def test_without_pydicom(dicom_series, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(MissingPart, match=re.escape("pip install 'napari-lightbox[dicom]'")):
         io.read(folder)
-
-
-def test_itk_decodes_what_pydicom_cannot(dicom_series):
-    """The same values both ways, whole slopes and broken ones."""
-    for attributes in ({}, {"RescaleSlope": "0.5", "RescaleIntercept": "-3.25"}, {"RescaleSlope": 2}):
-        folder, _, _ = dicom_series(**attributes)
-        rescale = [Rescale(float(attributes.get("RescaleSlope", 1)), float(attributes.get("RescaleIntercept", -1024)))]
-        coding = Coding(16, True, False, False, pydicom.uid.ExplicitVRLittleEndian)
-        dtype = _dicom_pixels.result_type([coding], rescale)
-        path = folder / "98.dcm"
-        ours, _ = _dicom_pixels.values(path, coding, rescale, dtype)
-        itk = _dicom_pixels._through_itk(path, coding, rescale)
-        assert np.allclose(ours, itk, rtol=1e-6)
 
 
 def test_changed_bytes_never_crash(dicom_series, rng):

@@ -35,6 +35,11 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         "--series", metavar="WHICH", help="which series of a DICOM folder: its number, UID or part of its description"
     )
     group.add_argument(
+        "--even",
+        action="store_true",
+        help="resample (linear) a DICOM series that is tilted, uneven or has gaps to an even stack",
+    )
+    group.add_argument(
         "--pixel-size",
         metavar="X,Y[,Z]",
         help="size of the voxels in mm, for files that do not know it (PNG, JPEG, TIFF)",
@@ -54,7 +59,8 @@ def read_input(args: argparse.Namespace, path: str, kind: str | None = None):
     if args.pixel_size is not None:
         spacing = [*reversed(number_list(args.pixel_size, "--pixel-size"))]
         spacing = spacing[0] if len(spacing) == 1 else spacing
-    return read(path, spacing, kind=kind or args.read_as, **({"series": args.series} if args.series else {}))
+    options = {"series": args.series} if args.series else {}
+    return read(path, spacing, kind=kind or args.read_as, even=args.even, **options)
 
 
 def number_list(text: str, option: str) -> list[float]:
@@ -75,10 +81,11 @@ def check_target(path: str, overwrite: bool) -> Path:
     target = Path(path)
     if not target.name.lower().endswith(suffixes(write=True)):
         raise FileError(f"{target} names no format that can be written: end it in {', '.join(suffixes(write=True))}")
-    return _check_place(target, overwrite)
+    return check_place(target, overwrite)
 
 
-def _check_place(target: Path, overwrite: bool) -> Path:
+def check_place(target: Path, overwrite: bool) -> Path:
+    """Refuse a place where no file can or must be written, before the work is done."""
     if not target.parent.is_dir():
         raise FileError(f"folder {target.parent} does not exist: make it first")
     if target.is_dir():
@@ -126,13 +133,19 @@ def _run_demo(args: argparse.Namespace) -> int:
 
 
 def _add_info(parser: argparse.ArgumentParser, argv: list[str]) -> None:
-    parser.add_argument("path", help="a file, or a folder with DICOM series")
+    parser.add_argument("path", help="a file; or a folder, whose DICOM series are listed")
     parser.add_argument("--json", action="store_true", help="write the same as JSON")
 
 
 def _run_info(args: argparse.Namespace) -> int:
     from ..io import info
 
+    if Path(args.path).is_dir():
+        from ..io.series import list_series
+        from . import series
+
+        print((series.as_json if args.json else series.as_text)(list_series(args.path)))
+        return 0
     found = info(args.path)
     print(json.dumps(found, indent=2) if args.json else "\n\n".join(_described(volume) for volume in found))
     return 0
@@ -229,7 +242,10 @@ def _add_one_operation(parser: argparse.ArgumentParser, row: Any) -> None:
     parser.add_argument("--recipe", metavar="FILE", help="also save the step as a recipe for 'lightbox run'")
     if not row.on_volumes:
         whole = "axial planes" if row.planes else "the whole volume at once"
-        parser.add_argument("--plane", help=f"axial, coronal, sagittal, z, y or x: slice by slice (default: {whole})")
+        also = "; volume: all at once" if row.whole else ""
+        parser.add_argument(
+            "--plane", help=f"axial, coronal, sagittal, z, y or x: slice by slice{also} (default: {whole})"
+        )
     add_overwrite(parser)
     add_reading(parser)
 
@@ -260,8 +276,11 @@ def _run_apply(args: argparse.Namespace) -> int:
         raise InputError(f"{row.name} takes {len(free)} further volumes, not {len(files)}: leave {files[-1]} out")
     values |= {name: read_input(args, file, kinds[name]) for name, file in zip(free, files, strict=False)}
     plane = getattr(args, "plane", None)
-    result = apply(row.name, read_input(args, args.input), plane=plane, **values)
+    source = read_input(args, args.input, "labels" if row.input.role == "labels" else None)
+    result = apply(row.name, source, plane=plane, **values)
     save(result, target)
+    for note in result.history[-1].get("notes", ()):
+        print(note)
     if recipe is not None:
         print(f"{Recipe.of(result).save(recipe)}: recipe of {len(result.history)} steps")
     return 0
@@ -278,7 +297,7 @@ def _recipe_target(args: argparse.Namespace, row: Any) -> Path | None:
             raise InputError(f"--recipe {target} is the file of a volume: give a name of its own, ending in .json")
     if target.suffix.lower() != ".json":
         raise InputError(f"--recipe {target} must end in .json")
-    return _check_place(target, args.overwrite)
+    return check_place(target, args.overwrite)
 
 
 def _require_seeds(args: argparse.Namespace, row: Any) -> None:
@@ -308,6 +327,27 @@ def _run_models(args: argparse.Namespace) -> int:
 def _card_text(card: Any) -> str:
     first, *rest = card.describe().splitlines()
     return "\n".join([first, *(f"  {line}" for line in rest)])
+
+
+# phantom --------------------------------------------------------------------------------------------------------
+
+
+def _add_phantom(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    from ..phantoms_dicom import VARIANTS
+
+    parser.description = "Write a DICOM series of the thorax phantom, whose truth is known at every voxel."
+    parser.add_argument("out", metavar="DIR", help="an empty folder, made if it is missing")
+    what = "; ".join(f"{name}: {text}" for name, text in VARIANTS.items())
+    parser.add_argument("--variant", choices=VARIANTS, default="plain", metavar="NAME", help=f"{what} (default plain)")
+    parser.add_argument("--seed", type=int, default=0, help="of the person and of all UIDs (default 0)")
+
+
+def _run_phantom(args: argparse.Namespace) -> int:
+    from ..phantoms_dicom import write_series
+
+    paths = write_series(args.out, args.variant, args.seed)
+    print(f"{args.out}: {len(paths)} DICOM files, {paths[0].name} to {paths[-1].name}")
+    return 0
 
 
 # The long ones ----------------------------------------------------------------------------------------------------
@@ -358,6 +398,30 @@ def _add_train(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     add_overwrite(parser)
 
 
+def _add_measure(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    from .measure import add_arguments
+
+    add_arguments(parser)
+
+
+def _run_measure(args: argparse.Namespace) -> int:
+    from .measure import run
+
+    return run(args)
+
+
+def _add_outputs(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    from .outputs import add_arguments
+
+    add_arguments(parser, argv)
+
+
+def _run_outputs(args: argparse.Namespace) -> int:
+    from .outputs import run
+
+    return run(args)
+
+
 def _batch(name: str) -> Callable[[argparse.Namespace], int]:
     def run(args: argparse.Namespace) -> int:
         from . import batch
@@ -374,9 +438,12 @@ COMMANDS = {
     "info": Command("say what a file or a DICOM folder holds", _add_info, _run_info),
     "convert": Command("write a volume in another format, orientation or spacing", _add_convert, _run_convert),
     "apply": Command("run one operation on a volume", _add_apply, _run_apply),
+    "measure": Command("measure every label: volume, place, grey values", _add_measure, _run_measure),
     "run": Command("run a recipe over one volume or many", _add_run, _batch("run_recipe")),
     "predict": Command("run a model over volumes", _add_predict, _batch("predict")),
+    "outputs": Command("load what a model said elsewhere onto its image", _add_outputs, _run_outputs),
     "models": Command("list the shipped models and what their cards say", _add_models, _run_models),
+    "phantom": Command("write a DICOM series of the thorax phantom, in order or spoilt", _add_phantom, _run_phantom),
     "train": Command("train a shipped model anew", _add_train, _batch("train")),
 }
 

@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,48 @@ _TAGS = (
     "FrameOfReferenceUID ImageType Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation "
     "BitsAllocated BitsStored PixelRepresentation ImagePositionPatient ImageOrientationPatient PixelSpacing "
     "ImagerPixelSpacing NominalScannedPixelSpacing SliceThickness SpacingBetweenSlices RescaleSlope "
-    "RescaleIntercept RescaleType Units WindowCenter WindowWidth WindowCenterWidthExplanation "
-    "PixelPaddingValue FrameTime FrameTimeVector SequenceOfUltrasoundRegions SharedFunctionalGroupsSequence "
-    "PerFrameFunctionalGroupsSequence ModalityLUTSequence BodyPartExamined "
+    "RescaleIntercept RescaleType Units WindowCenter WindowWidth WindowCenterWidthExplanation PixelPaddingValue "
+    "FrameTime FrameTimeVector SequenceOfUltrasoundRegions SharedFunctionalGroupsSequence "
+    "PerFrameFunctionalGroupsSequence ModalityLUTSequence BodyPartExamined PatientName PatientID StudyDate "
+    "StudyDescription Manufacturer InstanceNumber AcquisitionNumber AcquisitionDate AcquisitionTime "
+    "AcquisitionDateTime ContentDate ContentTime TriggerTime TemporalPositionIdentifier "
+    "NominalCardiacTriggerDelayTime NominalPercentageOfCardiacPhase FrameReferenceTime EchoTime EchoNumbers "
+    "InversionTime FlipAngle ConvolutionKernel DiffusionBValue DiffusionGradientOrientation ComplexImageComponent "
+    "DimensionIndexSequence"
 )
+# Elements of the manufacturers: group, creator, number in the creator's block.
+PRIVATE = {
+    "siemens image count": (0x0019, "SIEMENS MR HEADER", 0x0A),
+    "siemens b-value": (0x0019, "SIEMENS MR HEADER", 0x0C),
+    "siemens direction": (0x0019, "SIEMENS MR HEADER", 0x0E),
+    "siemens csa": (0x0029, "SIEMENS CSA HEADER", 0x10),
+    "ge b-value": (0x0043, "GEMS_PARM_01", 0x39),
+    "ge direction x": (0x0019, "GEMS_ACQU_01", 0xBB),
+    "ge direction y": (0x0019, "GEMS_ACQU_01", 0xBC),
+    "ge direction z": (0x0019, "GEMS_ACQU_01", 0xBD),
+    "philips b-value": (0x2001, "Philips Imaging DD 001", 0x03),
+    "philips begin": (0x2005, "Philips MR Imaging DD 001", 0xA0),
+    "philips frame": (0x2005, "Philips MR Imaging DD 005", 0x0F),
+    "philips direction x": (0x2005, "Philips MR Imaging DD 001", 0xB0),
+    "philips direction y": (0x2005, "Philips MR Imaging DD 001", 0xB1),
+    "philips direction z": (0x2005, "Philips MR Imaging DD 001", 0xB2),
+}
+# Blocks where manufacturers are found in practice; in the items of sequences they are further up.
+_BLOCKS = range(0x10, 0x16)
+_OUTER_BLOCKS = range(0x10, 0x13)
+
+
+@cache
+def _wanted() -> list[Any]:
+    """Return the tags of all elements that are read of a header."""
+    from pydicom.tag import Tag
+
+    groups = {group for group, _, _ in PRIVATE.values()}
+    return [
+        *(_tag(keyword) for keyword in _TAGS.split()),
+        *(Tag(group, block) for group in groups for block in _OUTER_BLOCKS),
+        *(Tag(group, block << 8 | number) for group, _, number in PRIVATE.values() for block in _OUTER_BLOCKS),
+    ]
 
 
 @dataclass
@@ -42,8 +81,11 @@ class Header:
 
     def get(self, keyword: str, default: Any = None, within: Any = None) -> Any:
         """Return a value of the header, or of a part of it; `default` where it is absent or empty."""
+        place = self.dataset if within is None else within
+        tag = _tag(keyword)
         try:
-            value = (self.dataset if within is None else within).get(keyword, default)
+            # Asked by keyword, pydicom takes a hundred times as long; there may be thousands of files.
+            value = place[tag].value if tag in place else None
         except Exception as error:  # pydicom parses a value when it is asked for, and raises whatever it ran into
             raise FileError(f"{self.path} has a {keyword} that cannot be read: its header is wrong") from error
         return default if value is None or value == "" else value
@@ -76,10 +118,67 @@ class Header:
         """Return a value as text without blanks around it; empty where it is absent."""
         return str(self.get(keyword, "")).strip()
 
+    def private(self, name: str, within: Any = None) -> Any:
+        """Return an element of a manufacturer (`PRIVATE`), None where it is not there or not in plain sight.
+
+        Where the note of who reserved the block was stripped from a file, its usual place is taken if the scanner is
+        of that manufacturer.
+        """
+        group, creator, number = PRIVATE[name]
+        place = self.dataset if within is None else within
+        keys = place.keys()
+        for block in _BLOCKS:
+            tag = group << 16 | block << 8 | number
+            if tag not in keys:
+                continue
+            reserved = str(place[group << 16 | block].value).strip().lower() if group << 16 | block in keys else ""
+            usual = block == _BLOCKS[0] and not reserved and name.split()[0] in self.text("Manufacturer").lower()
+            if usual or reserved == creator.lower():
+                return _plain(place[tag].value)
+        return None
+
     @property
     def frames(self) -> int:
         """Number of images in the file."""
-        return max(1, int(self.number("NumberOfFrames", 1)))
+        count = self.number("NumberOfFrames", 1)
+        if not 1 <= count < 1 << 24:
+            raise FileError(f"{self.path} promises {count:g} images: its header is wrong")
+        return int(count)
+
+    @property
+    def enhanced(self) -> bool:
+        """Whether it describes every image by functional groups."""
+        return self.get("PerFrameFunctionalGroupsSequence") is not None
+
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether many slices are tiled into one picture (Siemens)."""
+        return "MOSAIC" in [str(v).upper() for v in np.atleast_1d(self.get("ImageType", []))]
+
+    @property
+    def syntax(self) -> str:
+        """Transfer syntax by its name."""
+        uid = self.dataset.file_meta.TransferSyntaxUID
+        return str(getattr(uid, "name", uid))
+
+
+@cache
+def _tag(keyword: str) -> Any:
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
+
+    return Tag(tag_for_keyword(keyword))
+
+
+def _plain(value: Any) -> Any:
+    """Return the value of an element whose type the file does not tell (UN) as text, None where it is none."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        parts = value.decode("ascii").strip("\0 ").split("\\")
+    except UnicodeDecodeError:
+        return value
+    return value if not all(p.isprintable() for p in parts) else parts if len(parts) > 1 else parts[0]
 
 
 @dataclass
@@ -89,6 +188,8 @@ class Series:
     headers: list[Header] = field(default_factory=list)
     # Files of the same folder that look as if they belonged to it, but are no DICOM files, or not any more.
     beside: list[Path] = field(default_factory=list)
+    # Whether other patients, studies or kinds of image have the same series UID.
+    shared: bool = False
 
     @property
     def first(self) -> Header:
@@ -115,19 +216,16 @@ class Series:
             return str(self.first.path)
         return f"series {self.number or '?'} {self.title!r} in {self.first.path.parent}"
 
-    def summary(self) -> str:
-        """Number, title, modality and count of images, for a list to choose from."""
-        count = sum(h.frames for h in self.headers)
-        return f"{self.number or '?'}: {self.title!r}, {self.first.text('Modality')}, {count} image{'s' * (count > 1)}"
-
     @property
     def stacked(self) -> bool:
         """Whether it is made of single slices, one of which may be missing without a trace."""
-        return len(_key(self.first)) == 1
+        return self.first.frames == 1 and not self.first.is_mosaic and _placed(self.first)
 
 
 class NoImageError(FileError):
-    """A DICOM file that is in order but holds no image."""
+    """A DICOM file that is in order but holds no image; `header` is its own."""
+
+    header: Header
 
 
 @dataclass
@@ -181,9 +279,21 @@ def scan(path: Path) -> Scan:
     if path.is_dir() and not series and not found.no_image and not found.damaged:
         raise FileError(f"{path} holds no DICOM files: choose the folder that has them, or open a single file")
     found.series = sorted(series.values(), key=_in_order)
+    _note_shared(found.series)
     for one in found.series:
         one.beside = [p for p in unmarked if one.stacked and _may_belong(p, one)]
     return found
+
+
+def _note_shared(series: list[Series]) -> None:
+    """Mark those that share a series UID though they are of different patients, studies or kinds."""
+    by_uid: dict[str, list[Series]] = {}
+    for one in series:
+        if _placed(one.first):
+            by_uid.setdefault(one.first.text("SeriesInstanceUID"), []).append(one)
+    for uid, sharing in by_uid.items():
+        for one in sharing:
+            one.shared = bool(uid) and len(sharing) > 1
 
 
 def _may_belong(path: Path, series: Series) -> bool:
@@ -214,7 +324,7 @@ def _header(path: Path, asked: bool) -> Header | None:
             )
         return None
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS.split())
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_wanted())
         dataset.file_meta.TransferSyntaxUID  # noqa: B018 - absent in a damaged file
     except (Cancelled, MemoryError):
         raise
@@ -229,20 +339,37 @@ def _header(path: Path, asked: bool) -> Header | None:
             raise FileError(
                 f"{path} is cut short, it should hold a {kind.removesuffix(' Storage')}: copy the file again"
             )
-        raise NoImageError(
-            f"{path} holds {what}, which cannot be opened as a volume: open the image series it belongs to"
-        )
+        error = NoImageError(f"{path} holds {what}, which cannot be opened as a volume: {_remedy(modality)}")
+        error.header = header
+        raise error
     return header
 
 
+def _remedy(modality: str) -> str:
+    if modality in ("SEG", "RTSTRUCT"):
+        return "open that file by itself, after the image series it belongs to"
+    return "open the image series it belongs to"
+
+
+def _placed(header: Header) -> bool:
+    if header.enhanced:
+        frames = header.get("PerFrameFunctionalGroupsSequence")
+        shared = header.get("SharedFunctionalGroupsSequence")
+        places = [*frames[:1], *(shared or ())[:1]]
+        return all(
+            any(header.get(name, within=p) for p in places)
+            for name in ("PlanePositionSequence", "PlaneOrientationSequence")
+        )
+    return header.get("ImagePositionPatient") is not None and header.get("ImageOrientationPatient") is not None
+
+
 def _key(header: Header) -> tuple:
-    """Single images with a position are slices of their series; every other file stands for itself."""
-    placed = header.get("ImagePositionPatient") is not None and header.get("ImageOrientationPatient") is not None
-    alone = header.frames > 1 or not (placed or is_mosaic(header))
+    """Images with a position belong to their series; every other file stands for itself.
+
+    A series UID is meant to be unique in the world. Where anonymising or copying went wrong it is not: other patients,
+    studies or kinds of image under it are kept apart.
+    """
+    alone = not _placed(header) or (header.frames > 1 and not header.enhanced)
     uid = header.text("SeriesInstanceUID") or str(header.path.parent)
-    return (uid, str(header.path)) if alone else (uid,)
-
-
-def is_mosaic(header: Header) -> bool:
-    """Whether many slices are tiled into one picture (Siemens)."""
-    return "MOSAIC" in [str(v).upper() for v in np.atleast_1d(header.get("ImageType", []))]
+    owner = tuple(header.text(k) for k in ("PatientID", "PatientName", "StudyInstanceUID", "Modality", "SOPClassUID"))
+    return (uid, *owner, str(header.path)) if alone else (uid, *owner)

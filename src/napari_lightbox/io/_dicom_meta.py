@@ -9,14 +9,15 @@ import numpy as np
 from ..errors import FileError
 from ..geometry import Frames
 from ._carry import Found
-from ._dicom_headers import Header, Series
-from ._dicom_stack import Slice
+from ._dicom_headers import Header
+from ._dicom_parts import Part
+from ._dicom_slices import Slice
 from .convention import from_dicom
 
 
 def flat_affine(image: Slice, found: Found) -> np.ndarray:
     """Place an image without a position in the patient."""
-    header = image.source[0]
+    header = image.header
     found.meta["orientation_known"] = False
     spacing = image.pixel_spacing
     if spacing is None:
@@ -61,11 +62,12 @@ def cine(header: Header, count: int) -> Frames:
     return Frames("frame", tuple(range(count)))
 
 
-def describe(found: Found, slices: Sequence[Slice], series: Series) -> None:
+def describe(found: Found, slices: Sequence[Slice], part: Part) -> None:
     """Fill in what the volume means; of the patient nothing is kept."""
-    middle, index, rescale = slices[len(slices) // 2].source
+    image = slices[len(slices) // 2]
+    middle, rescale = image.header, image.rescale
     modality = middle.text("Modality")
-    within = _transformation(middle, index)
+    within = image.group("PixelValueTransformationSequence")
     unit = str(middle.get("RescaleType", "", within)).strip() if within else middle.text("RescaleType")
     if modality == "PT":
         unit = middle.text("Units")
@@ -75,19 +77,19 @@ def describe(found: Found, slices: Sequence[Slice], series: Series) -> None:
     meta["modality"] = modality
     # US: "unspecified".
     meta["unit"] = "" if unit == "US" else unit
-    meta["windows"] = _windows(middle, index)
+    meta["windows"] = _windows(image)
     meta["series"] = {
         "description": middle.text("SeriesDescription"),
-        "number": series.number,
+        "number": part.series.number,
         "uid": middle.text("SeriesInstanceUID"),
         "study_uid": middle.text("StudyInstanceUID"),
         "frame_of_reference_uid": middle.text("FrameOfReferenceUID"),
         "class_uid": middle.text("SOPClassUID"),
-        "instance_uids": list(dict.fromkeys(s.source[0].text("SOPInstanceUID") for s in slices)),
+        "instance_uids": list(dict.fromkeys(s.header.text("SOPInstanceUID") for s in slices)),
         "body_part": middle.text("BodyPartExamined"),
     }
-    if len(series.headers) > 1:
-        found.path = series.first.path.parent
+    if len(part.headers) > 1:
+        found.path = part.first.path.parent
     padding = _floats(middle.get("PixelPaddingValue", []))
     if len(padding) == 1 and math.isfinite(padding[0]):
         meta["padding_value"] = padding[0] * rescale.slope + rescale.inter
@@ -95,23 +97,10 @@ def describe(found: Found, slices: Sequence[Slice], series: Series) -> None:
         found.notes.append("MONOCHROME1: low values are meant to be shown bright")
 
 
-def _transformation(header: Header, index: int) -> Any:
-    frames = header.get("PerFrameFunctionalGroupsSequence")
-    shared = header.get("SharedFunctionalGroupsSequence")
-    for place in (frames[index] if frames else None, shared[0] if shared else None):
-        found = header.get("PixelValueTransformationSequence", within=place) if place is not None else None
-        if found:
-            return found[0]
-    return None
-
-
-def _windows(header: Header, index: int) -> list[dict[str, Any]]:
+def _windows(image: Slice) -> list[dict[str, Any]]:
     """Return the windows that the file recommends."""
-    within = None
-    frames = header.get("PerFrameFunctionalGroupsSequence")
-    if frames:
-        group = header.get("FrameVOILUTSequence", within=frames[index])
-        within = group[0] if group else None
+    header = image.header
+    within = image.group("FrameVOILUTSequence") if image.groups else None
     centres, widths = (_floats(header.get(f"Window{end}", [], within)) for end in ("Center", "Width"))
     names = np.atleast_1d(header.get("WindowCenterWidthExplanation", [], within))
     found = []

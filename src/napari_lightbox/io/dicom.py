@@ -1,9 +1,11 @@
-"""DICOM images: regular series, single files, multi-frame files. Headers are checked before a pixel is read.
+"""DICOM images: series slice by slice, enhanced multi-frame, Siemens mosaics, films. Headers are checked first.
 
 Which geometry holds
-    Slices are sorted by their position along the normal (row direction x column direction) and must form one regular
-    stack; what does not is refused with a sentence that names the files (tolerances: `_dicom_stack`). Series are told
-    apart by Series Instance UID and never merged.
+    Slices are sorted by their position along the normal (row direction x column direction); tolerances are those of
+    `_dicom_stack`. Series are told apart by Series Instance UID and never merged; a series that mixes sizes,
+    orientations, pixel spacings, types of image or patients makes several volumes. A tilted gantry gives sheared axes.
+    Uneven or missing slices are refused, or resampled (linear) to an even stack where ``even=True`` asks for it.
+    What several images at one position are is said by `_dicom_frames`.
 What happens to values
     Rescale slope and intercept are applied; integers stay integers where both are whole. MONOCHROME1 values are kept
     as they are and ``meta["notes"]`` says that low values are meant to be shown bright. Colour becomes luminance. PET
@@ -11,26 +13,25 @@ What happens to values
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import FileError, InputError
 from ..progress import track
 from ..volume import Volume
+from . import _dicom_even
 from ._bytes import require_memory
 from ._carry import Found
-from ._dicom_headers import Header, Series, is_mosaic, scan
+from ._dicom_headers import Scan, scan
 from ._dicom_meta import cine, describe, flat_affine
-from ._dicom_pixels import Coding, Rescale, result_type, values
-from ._dicom_stack import Slice, arrange, listed
+from ._dicom_parts import Part, parts_of
+from ._dicom_pixels import Coding, result_type, stored_values, values
+from ._dicom_slices import Slice
+from ._dicom_stack import listed
 
-_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 
-
-def read(path: Path, series: str | int | None = None) -> Volume:
+def read(path: Path, series: str | int | None = None, even: bool = False) -> Volume:
     """Read a DICOM file, or the only series (or the one asked for) of a folder and all folders in it.
 
     Parameters
@@ -38,7 +39,10 @@ def read(path: Path, series: str | int | None = None) -> Volume:
     path : Path
         File or folder.
     series : str or int, optional
-        Series number, Series Instance UID, or a part of the Series Description.
+        Series number, Series Instance UID, or a part of the Series Description; of a series with several volumes the
+        number with a running number behind a point, ``"4.2"``.
+    even : bool
+        Resample what is tilted, uneven or has gaps (linear) to an even, right-angled stack.
 
     Raises
     ------
@@ -51,25 +55,25 @@ def read(path: Path, series: str | int | None = None) -> Volume:
     for error in scanned.damaged.values():
         # A slice that cannot be read would leave a hole, or a stack that ends too early.
         raise error
-    found = scanned.series
-    if series is not None:
-        found = [s for s in found if _matches(s, series)]
+    parts = parts_of(scanned.series)
+    found = parts if series is None else [p for p in parts if _matches(p, series)]
     if len(found) == 1:
-        return _load(found[0])
+        return load(found[0], even)
     if not found and scanned.no_image and series is None:
         raise scanned.no_image[0]
-    all_of_them = listed([s.summary() for s in (found or scanned.series)], most=8)
+    all_of_them = listed([p.summary() for p in (found or parts)], most=8)
     if not found:
         what = f"has no series {series!r}" if series is not None else "holds no DICOM images"
         raise FileError(f"{path} {what}{f' among {all_of_them}' if all_of_them else ''}: choose another")
+    what = "series" if len({id(p.series) for p in found}) == len(found) else "volumes"
     raise FileError(
-        f"{path} holds {len(found)} series ({all_of_them}): choose one by its number, UID or description (series=...), "
+        f"{path} holds {len(found)} {what} ({all_of_them}): choose one by its number, UID or description (series=...), "
         "or open all of them by read_all"
     )
 
 
-def read_all(path: Path) -> tuple[list[Volume], list[FileError]]:
-    """Read every series of a file or folder; return the volumes, and the errors of those that cannot be loaded.
+def read_all(path: Path, even: bool = False) -> tuple[list[Volume], list[FileError]]:
+    """Read every volume of a file or folder; return the volumes, and the errors of those that cannot be loaded.
 
     A file that cannot be read may be a slice of any series beside it, and none of them is loaded without it.
 
@@ -80,14 +84,9 @@ def read_all(path: Path) -> tuple[list[Volume], list[FileError]]:
     """
     scanned = scan(path)
     volumes, errors = [], [*scanned.damaged.values(), *scanned.no_image]
-    for series in scanned.series:
+    for part in parts_of(scanned.series):
         try:
-            if (damaged := scanned.damage_in(series)) is not None:
-                raise FileError(
-                    f"{series.subject} was left out, one of its slices may be {damaged.name}, which cannot be read: "
-                    "copy that file again"
-                )
-            volumes.append(_load(series))
+            volumes.append(load(with_damage(part, scanned), even))
         except FileError as error:
             errors.append(error)
     if not volumes:
@@ -95,142 +94,112 @@ def read_all(path: Path) -> tuple[list[Volume], list[FileError]]:
     return volumes, errors
 
 
-def _matches(series: Series, wanted: str | int) -> bool:
+def with_damage(part: Part, scanned: Scan) -> Part:
+    """Note in a part that a file which cannot be read may be one of its slices."""
+    damaged = scanned.damage_in(part.series)
+    if damaged is not None and part.problem is None:
+        part.problem = FileError(
+            f"{part.subject} was left out, one of its slices may be {damaged.name}, which cannot be read: copy that "
+            "file again"
+        )
+    return part
+
+
+def _matches(part: Part, wanted: str | int) -> bool:
     text = str(wanted).strip()
     if not text:
         raise InputError("series '' names none: give a number, a UID or a part of the description")
-    exact = text in (series.number, series.first.text("SeriesInstanceUID"))
-    return exact or (isinstance(wanted, str) and text.lower() in series.title.lower())
+    exact = text in (part.series.number, part.text_number, part.first.text("SeriesInstanceUID"))
+    return exact or (isinstance(wanted, str) and text.lower() in part.title.lower())
 
 
-# One series -----------------------------------------------------------------------------------------------------
+# One volume -----------------------------------------------------------------------------------------------------
 
 
-def _load(series: Series) -> Volume:
-    first = series.first
-    if is_mosaic(first):
-        raise FileError(
-            f"{first.path} is a Siemens mosaic, many slices tiled into one picture, which cannot be loaded yet: "
-            "convert it to NIfTI first"
-        )
+def load(part: Part, even: bool = False) -> Volume:
+    """Read the pixels of a part.
+
+    Raises
+    ------
+    FileError
+        If it is irregular (and `even` not asked for), or its pixels cannot be decoded.
+    """
+    refusal = part.problem if even else part.refusal
+    if refusal is not None:
+        raise refusal
+    first = part.first
     if first.get("ModalityLUTSequence") is not None:
         raise FileError(
             f"{first.path} gives its values by a table (Modality LUT), which cannot be loaded: convert it first"
         )
-    slices = [s for h in series.headers for s in _slices(h)]
-    placed = all(s.position is not None and s.orientation is not None for s in slices)
-    found = Found(first.path, series.title)
-    if series.beside:
-        found.notes.append(f"no DICOM files, or not any more, and left out: {listed([p.name for p in series.beside])}")
-    if placed:
-        missing = [s.label for s in slices if s.pixel_spacing is None]
-        if missing:
-            raise FileError(f"{series.subject} has no Pixel Spacing in {listed(missing)}: its header is wrong")
-        slices, affine = arrange(slices, series.subject)
-        data = _pixels(slices, found)
+    found = Found(first.path, part.title, notes=[*part.notes, *part.copies(compared=True)], meta=dict(part.sorted.meta))
+    if part.series.beside:
+        names = listed([p.name for p in part.series.beside])
+        found.notes.append(f"no DICOM files, or not any more, and left out: {names}")
+    frames = part.sorted.frames
+    found.frames = part.sorted.axis
+    if part.stack is None:
+        affine = flat_affine(frames[0][0], found)
+        if len(frames) > 1:
+            found.frames = cine(first, len(frames))
     else:
-        affine = flat_affine(slices[0], found)
-        data = _pixels(slices, found)
-        if len(slices) > 1:
-            found.frames = cine(first, len(slices))
-            data = data[:, None]
-    describe(found, slices, series)
+        affine = part.stack.affine
+        _require_same_copies(part)
+    slices = [s for frame in frames for s in frame]
+    data = _pixels(slices, found).reshape(len(frames), len(frames[0]), *slices[0].size)
+    describe(found, slices, part)
+    if even and part.stack is not None:
+        data, affine = _dicom_even.resampled(data, part.stack, found)
+    return found.volume(data if found.frames is not None else data[0], affine)
+
+
+def middle_slice(part: Part) -> Volume:
+    """Read one slice in the middle, as a volume of one slice; its place along the stack is not kept."""
+    frames = part.sorted.frames
+    frame = frames[len(frames) // 2] if part.stack is None else frames[0]
+    s = frame[len(frame) // 2]
+    found = Found(s.header.path, part.title)
+    affine = flat_affine(s, found) if part.stack is None else part.stack.affine
+    data = _pixels([s], found)
+    describe(found, [s], part)
     return found.volume(data, affine)
 
 
-def _slices(header: Header) -> list[Slice]:
-    """Return the images of one file; `source` is (header, index in the file, Rescale)."""
-    size = (int(header.number("Rows", 0)), int(header.number("Columns", 0)))
-    if min(size) < 1:
-        raise FileError(f"{header.path} has the impossible size {size[1]} x {size[0]}: its header is wrong")
-    frames = header.get("PerFrameFunctionalGroupsSequence")
-    if frames is None:
-        count = header.frames
-        one = Slice(
-            header.path.name,
-            size,
-            header.numbers("ImagePositionPatient", 3) if count == 1 else None,
-            header.numbers("ImageOrientationPatient", 6) if count == 1 else None,
-            header.numbers("PixelSpacing", 2),
-            header.number("SpacingBetweenSlices", 0) or header.number("SliceThickness", 0) or None,
-        )
-        rescale = _rescale(header, None)
-        return [Slice(**{**vars(one), "source": (header, n, rescale)}) for n in range(count)]
-    if len(frames) != header.frames:
-        raise FileError(f"{header.path} describes {len(frames)} of its {header.frames} images: its header is wrong")
-    return [_enhanced_slice(header, n, size, frame) for n, frame in enumerate(frames)]
+def _require_same_copies(part: Part) -> None:
+    """Refuse two images at one place that are not the same."""
+    by_file: dict[tuple[Path, Path], list[tuple[Slice, Slice]]] = {}
+    for kept, other in part.sorted.copies:
+        by_file.setdefault((kept.header.path, other.header.path), []).append((kept, other))
+    for pairs in track(by_file.values(), "copies compared"):
+        stored = [stored_values(side)[0] for side in zip(*pairs, strict=True)]
+        for index, (kept, other) in enumerate(pairs):
+            if kept.rescale != other.rescale or not np.array_equal(stored[0][index], stored[1][index]):
+                raise FileError(
+                    f"{part.subject} has duplicate slices: {kept.label} and {other.label} lie at the same position, "
+                    "their pixels differ and nothing in their headers tells them apart; remove one of them"
+                )
 
 
-def _enhanced_slice(header: Header, index: int, size: tuple[int, int], frame: Any) -> Slice:
-    """Read one image of an enhanced file, from its own attributes or those shared by all."""
-    shared = header.get("SharedFunctionalGroupsSequence")
-
-    def group(name: str) -> Any:
-        for place in (frame, shared[0] if shared else None):
-            found = header.get(name, within=place) if place is not None else None
-            if found:
-                return found[0]
-        return {}
-
-    plane, measures = group("PlanePositionSequence"), group("PixelMeasuresSequence")
-    return Slice(
-        f"frame {index + 1} of {header.path.name}",
-        size,
-        header.numbers("ImagePositionPatient", 3, plane),
-        header.numbers("ImageOrientationPatient", 6, group("PlaneOrientationSequence")),
-        header.numbers("PixelSpacing", 2, measures),
-        header.number("SpacingBetweenSlices", 0, measures) or header.number("SliceThickness", 0, measures) or None,
-        (header, index, _rescale(header, group("PixelValueTransformationSequence"))),
-    )
-
-
-def _rescale(header: Header, within: Any) -> Rescale:
-    slope = header.number("RescaleSlope", 1.0, within or None)
-    if slope == 0:
-        raise FileError(f"{header.path} has a rescale slope of 0, which leaves no values: its header is wrong")
-    return Rescale(slope, header.number("RescaleIntercept", 0.0, within or None))
-
-
-def _pixels(slices: Sequence[Slice], found: Found) -> np.ndarray:
+def _pixels(slices: list[Slice], found: Found) -> np.ndarray:
     """Read the pixels of slices in their order, file by file."""
-    codings = {s.source[0].path: _coding(s.source[0]) for s in slices}
-    dtype = result_type([codings[s.source[0].path] for s in slices], [s.source[2] for s in slices])
+    headers = {s.header.path: s.header for s in slices}
+    codings = {path: Coding.of(header) for path, header in headers.items()}
+    dtype = result_type([codings[s.header.path] for s in slices], [s.rescale for s in slices])
     shape = (len(slices), *slices[0].size)
-    first = slices[0].source[0]
-    per_file = math.prod(shape) if len(codings) == 1 else math.prod(shape[1:])
+    first = slices[0].header
+    per_file = math.prod(shape) * max(1, len(slices) // len(codings)) // len(slices)
     require_memory(
         first.path.parent if len(codings) > 1 else first.path, (math.prod(shape) + 2 * per_file) * dtype.itemsize
     )
     data = np.empty(shape, dtype)
     places: dict[Path, list[int]] = {}
     for place, s in enumerate(slices):
-        places.setdefault(s.source[0].path, []).append(place)
+        places.setdefault(s.header.path, []).append(place)
     coloured = False
-    for path, at in track(places.items(), "files read", len(places)):
-        by_index = sorted(at, key=lambda p: slices[p].source[1])
-        stored, converted = values(path, codings[path], [slices[p].source[2] for p in by_index], dtype)
-        if stored.shape[1:] != shape[1:]:
-            raise FileError(f"{path} holds images of another size than its header promises: copy the file again")
-        data[by_index] = stored
+    for at in track(places.values(), "files read", len(places)):
+        by_index = sorted(at, key=lambda p: slices[p].index)
+        data[by_index], converted = values([slices[p] for p in by_index], dtype)
         coloured |= converted
     if coloured:
         found.notes.append("colour was turned into luminance (ITU-R BT.601)")
     return data
-
-
-def _coding(header: Header) -> Coding:
-    colour = header.text("PhotometricInterpretation")
-    samples = int(header.number("SamplesPerPixel", 1))
-    allocated = int(header.number("BitsAllocated", 16))
-    bits = int(header.number("BitsStored", allocated))
-    if allocated not in (8, 16, 32) or not 1 <= bits <= allocated:
-        raise FileError(
-            f"{header.path} stores {bits} of {allocated} bits a pixel, which is no grey image: convert it first"
-        )
-    return Coding(
-        bits,
-        bool(header.number("PixelRepresentation", 0)),
-        samples > 1 or colour in _COLOURS,
-        header.frames > 1,
-        str(header.dataset.file_meta.TransferSyntaxUID),
-    )

@@ -50,6 +50,7 @@ def read(
     *,
     kind: str | None = None,
     series: str | int | None = None,
+    even: bool = False,
 ) -> Volume:
     """Read one volume from a file or from a folder with a DICOM series.
 
@@ -64,6 +65,10 @@ def read(
         What the values are; told by the file where it can. Label values stored as floats become integers.
     series : str or int, optional
         Which series of a folder with several: its number, UID, or a part of its description.
+    even : bool
+        Resample (linear) a DICOM series with gaps, uneven slices or a tilted gantry to an even, right-angled stack.
+        Slices that were missing are interpolated and listed in ``meta["gaps"]``. Without it a tilted series keeps its
+        sheared axes, and one with gaps or uneven slices is refused. Nothing else is changed by it.
 
     Returns
     -------
@@ -87,7 +92,9 @@ def read(
     """
     path = Path(path)
     room = _room(path)
-    volume = _module(room).read(path, **({"series": series} if room == "dicom" else {}))
+    if room == "dicom" and not path.is_dir() and (masks := _module("masks")).kind_of(path):
+        return _as_asked(masks.only(masks.read_masks(path), path), path, spacing, kind)
+    volume = _module(room).read(path, **({"series": series, "even": even} if room == "dicom" else {}))
     return _as_asked(volume, path, spacing, kind)
 
 
@@ -96,6 +103,7 @@ def read_all(
     spacing: float | Sequence[float] | None = None,
     *,
     kind: str | None = None,
+    even: bool = False,
     refused: list[str] | None = None,
 ) -> list[Volume]:
     """Read every volume of a file or folder: one for each DICOM series found.
@@ -104,7 +112,7 @@ def read_all(
 
     Parameters
     ----------
-    path, spacing, kind
+    path, spacing, kind, even
         As for `read`.
     refused : list, optional
         Gets the sentences that say what was left out, in place of the warnings.
@@ -122,7 +130,9 @@ def read_all(
     path = Path(path)
     if _room(path) != "dicom":
         return [read(path, spacing, kind=kind)]
-    volumes, errors = _module("dicom").read_all(path)
+    if not path.is_dir() and (masks := _module("masks")).kind_of(path):
+        return [_as_asked(volume, path, spacing, kind) for volume in masks.read_masks(path)]
+    volumes, errors = _module("dicom").read_all(path, even)
     if refused is not None:
         refused.extend(str(error) for error in errors)
     else:

@@ -221,6 +221,8 @@ def _point(header: Header, count: int) -> np.ndarray:
     text = header.fields.get("space origin", "")
     try:
         values = [float(v) for v in text.strip("() ").split(",")] if text else []
+        if len(values) == 1:
+            raise ValueError("one number is no point")
     except ValueError:
         raise FileError(f"{header.path} has a space origin that is no point: {text[:60]!r}") from None
     point[: min(count, len(values))] = values[:count]
