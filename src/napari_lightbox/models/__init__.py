@@ -7,11 +7,24 @@ import importlib
 
 from .card import Card
 from .loaders import Model, available, load, read_card
+from .outputs import Outputs, read_outputs
 
 # Imported here, not on demand: importing the module `predict` later would put the module in the function's place.
 from .predict import Prediction, predict, quote, replay
 
-__all__ = ["Card", "Model", "Prediction", "available", "load", "predict", "quote", "read_card", "replay"]
+__all__ = [
+    "Card",
+    "Model",
+    "Outputs",
+    "Prediction",
+    "available",
+    "load",
+    "predict",
+    "quote",
+    "read_card",
+    "read_outputs",
+    "replay",
+]
 
 _ROOMS = ("networks", "train", "windows")
 
