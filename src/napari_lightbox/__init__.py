@@ -25,7 +25,10 @@ _NAMES = {
     "Frames": "geometry",
     "read": "io.files",
     "read_all": "io.files",
+    "read_masks": "io.masks",
     "write": "io.files",
+    "list_series": "io.series",
+    "SeriesInfo": "io.series",
     # one operation, many steps, a model
     "apply": "apply",
     "OPERATIONS": "catalogue",
@@ -45,7 +48,10 @@ _ROOMS = {
     "filters": "ops.filters",
     "frequency": "ops.frequency",
     "spatial": "ops.spatial",
+    "warps": "ops.warps",
+    "morphology": "ops.morphology",
     "segmentation": "ops.segmentation",
+    "components": "ops.components",
     "measure": "ops.measure",
     "metrics": "ops.metrics",
     "models": "models",
@@ -88,7 +94,9 @@ if TYPE_CHECKING:
     from .errors import FileError, GridError, InputError, LightboxError, MissingPart
     from .geometry import Frames, Grid
     from .io.files import read, read_all, write
-    from .ops import filters, frequency, measure, metrics, segmentation, spatial
+    from .io.masks import read_masks
+    from .io.series import SeriesInfo, list_series
+    from .ops import components, filters, frequency, measure, metrics, morphology, segmentation, spatial, warps
     from .progress import Cancelled, listening, track
     from .recipe import Recipe, Step
     from .volume import Label, Volume

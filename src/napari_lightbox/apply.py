@@ -5,11 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from . import remarks
 from .catalogue import Operation, operation
 from .errors import InputError
 from .geometry import Grid
+from .ops import _check
 from .progress import track
 from .volume import Label, Volume, map_frames
+
+# The plane that is none: for operations that otherwise work plane by plane.
+WHOLE = "volume"
 
 
 def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = None, **parameters: Any) -> Volume:
@@ -24,16 +29,17 @@ def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = 
     *others : Volume
         Further volumes, for the arguments that take one (a mask, a volume to resample onto), in their order; they may
         also be given by name.
-    plane : {"axial", "coronal", "sagittal", "z", "y", "x"} or int, optional
-        Run slice by slice in this plane of the body (or stored axis). By default the whole 3D frame is one array,
-        except for operations that take planes only: those use ``"axial"``.
+    plane : {"axial", "coronal", "sagittal", "z", "y", "x", "volume"} or int, optional
+        Run slice by slice in this plane of the body (or stored axis), or on the whole ``"volume"``: on each 3D frame as
+        one array. That is also the default, except for operations made for planes: those use ``"axial"``.
     **parameters
         Parameters of the operation. Seeds are world points (z, y, x) in LPS mm, or (frame, z, y, x).
 
     Returns
     -------
     Volume
-        The result on its grid, with the step added to its history.
+        The result on its grid, with the step added to its history, and what the operation has to say added to
+        ``meta["notes"]``.
 
     Raises
     ------
@@ -49,17 +55,18 @@ def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = 
     row = operation(name)
     if not isinstance(volume, Volume):
         raise InputError(f"{name} needs a Volume, not {type(volume).__name__}: wrap arrays with Volume.from_array")
-    if row.input.role == "image" and volume.kind == "labels":
-        raise InputError(
-            f"{name} works on grey values, and {volume.name!r} holds labels: choose an image, or open the file with "
-            "kind='image' if its numbers are grey values"
-        )
+    require_kind(row, volume)
     values = row.complete(_with_others(row, others, parameters))
     plane = _choose_plane(row, volume, plane)
     arrays, recorded, inputs = _layer_arguments(row, volume, values)
-    result = _on_volumes(row, volume, values) if row.on_volumes else _on_arrays(row, volume, values, arrays, plane)
+    heard: list[remarks.Part] = []
+    if row.on_volumes:
+        result = _on_volumes(row, volume, values)
+    else:
+        result = _on_arrays(row, volume, values, arrays, plane, heard)
     if row.result == "labels":
-        result = result.replace(labels=_name_classes(row, result.data))
+        named = row.names(volume, result, values) if row.names else _name_classes(row, result.data)
+        result = result.replace(labels=named)
     elif result.kind == "probability" and not (result.data.min() >= 0 and result.data.max() <= 1):
         result = result.replace(kind="image")
     step = {
@@ -70,7 +77,27 @@ def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = 
         "grid": volume.grid.as_dict(),
         "version": _version(),
     }
+    if chosen := _chosen(row, heard):
+        # What was found is written down, so that the step does the same again; and that it was not given.
+        step |= {"parameters": {**recorded, **chosen}, "asked": {name: recorded[name] for name in chosen}}
+    if notes := remarks.sentences(heard):
+        step |= {"notes": notes}
+        result = result.replace(meta={**result.meta, "notes": [*result.meta.get("notes", ()), *notes]})
     return result.replace(name=result_name(row, volume, values), history=(*volume.history, step))
+
+
+def require_kind(row: Operation, volume: Volume) -> None:
+    """Refuse labels where grey values are worked on, and grey values where labels are (bool may be either)."""
+    if row.input.role == "image" and volume.kind == "labels":
+        raise InputError(
+            f"{row.name} works on grey values, and {volume.name!r} holds labels: choose an image, or open the file "
+            "with kind='image' if its numbers are grey values"
+        )
+    if row.input.role == "labels" and volume.kind != "labels" and np.dtype(volume.data.dtype).kind != "b":
+        raise InputError(
+            f"{row.name} works on labels, and {volume.name!r} holds grey values: segment it first (otsu), or open the "
+            "file with kind='labels' if its numbers are labels"
+        )
 
 
 def result_name(row: Operation, volume: Volume, values: Mapping[str, Any]) -> str:
@@ -104,6 +131,10 @@ def _choose_plane(row: Operation, volume: Volume, plane: str | int | None) -> st
         return "axial" if row.planes and not volume.is_2d else None
     if row.on_volumes:
         raise InputError(f"{row.name} moves whole volumes: leave plane={plane!r} out")
+    if plane == WHOLE:
+        if row.planes and not row.whole:
+            raise InputError(f"{row.name} works on planes only: choose axial, coronal or sagittal as plane")
+        return WHOLE if row.planes and not volume.is_2d else None
     volume.grid.plane_axis(plane)  # an unknown name is refused before any work
     return plane
 
@@ -124,8 +155,11 @@ def _layer_arguments(row: Operation, volume: Volume, values: dict) -> tuple[dict
     recorded = {k: plain(v) for k, v in values.items()}
     inputs: list[str] = []
     taken = input_names(volume.history)
+    arrays |= {name: lambda frame, value=value: value for name, value in row.told(volume).items()}
     for p in row.parameters:
         value = values[p.name]
+        if p.role == "frequencies":
+            arrays[p.name] = _frequency_finder(value, p.name, volume.frame_count)
         if value is None or not p.is_layer:
             continue
         if p.role == "seeds":
@@ -141,6 +175,22 @@ def _layer_arguments(row: Operation, volume: Volume, values: dict) -> tuple[dict
             volume.grid.require_same_space(value.grid, f"{volume.name!r} and its {p.name} {value.name!r}")
             arrays[p.name] = _frame_finder(value, volume, p.name)
     return arrays, recorded, inputs
+
+
+def _frequency_finder(value: Any, name: str, frames: int):
+    """Return a function of the frame index that gives that frame's points of the spectrum.
+
+    Rows of four begin with the frame; those of three with the slice, where slices are worked on one by one.
+    """
+    try:
+        typed = _check.parse_points(value, name) if isinstance(value, str) else np.atleast_2d(np.asarray(value, float))
+    except (TypeError, ValueError):
+        return lambda frame: value  # a word, or nonsense: for the operation to judge
+    if typed.ndim != 2 or typed.shape[1] != 4:
+        return lambda frame: typed if typed.size else value
+    if (bad := ~np.isin(typed[:, 0], range(frames))).any():
+        raise InputError(f"{name} name frame {typed[bad][0, 0]:g}: the volume has frames 0 to {frames - 1}")
+    return lambda frame: typed[typed[:, 0] == frame][:, 1:]
 
 
 def input_names(history: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -219,8 +269,8 @@ def _on_volumes(row: Operation, volume: Volume, values: dict) -> Volume:
     return map_frames(lambda frame: row.function(frame, **values), volume)
 
 
-def _on_arrays(row: Operation, volume: Volume, values: dict, arrays: dict, plane) -> Volume:
-    axis = None if plane is None else volume.grid.plane_axis(plane)
+def _on_arrays(row: Operation, volume: Volume, values: dict, arrays: dict, plane, heard: list) -> Volume:
+    axis = None if plane in (None, WHOLE) else volume.grid.plane_axis(plane)
     counter = iter(range(volume.frame_count))
 
     def one_frame(frame: Volume) -> Volume:
@@ -230,26 +280,47 @@ def _on_arrays(row: Operation, volume: Volume, values: dict, arrays: dict, plane
             # Seeds name other frames: nothing grows in this one.
             data = np.zeros(frame.grid.spatial_shape, np.uint8)
         else:
-            data = _run(row, np.asarray(frame.data), {**values, **layers}, frame.grid.spacing, axis)
+            said: list[remarks.Part] = []
+            data = _run(row, np.asarray(frame.data), {**values, **layers}, frame.grid.spacing, axis, said)
+            frames = volume.grid.frames is not None
+            heard.extend(remarks.Part(part.remarks, index if frames else None, part.slice) for part in said)
         return _wrap(row, frame, data)
 
     return map_frames(one_frame, volume)
 
 
-def _run(row: Operation, data: np.ndarray, values: dict, spacing: tuple, axis: int | None) -> np.ndarray:
-    """Run the function on one frame: as it is, slice by slice, or as a plane where the frame is one slice."""
-    roles = {p.name: p.role for p in row.parameters}
+def _run(
+    row: Operation,
+    data: np.ndarray,
+    values: dict,
+    spacing: tuple,
+    axis: int | None,
+    heard: list[remarks.Part] | None = None,
+) -> np.ndarray:
+    """Run the function on one frame: as it is, slice by slice, or as a plane where the frame is one slice.
+
+    What it says is added to `heard`.
+    """
+    roles = row.roles
+    heard = [] if heard is None else heard
     if axis is None:
         if 1 not in data.shape or max(data.shape) == 1:
-            return row.function(data, **values, **({"spacing": spacing} if row.wants_spacing else {}))
+            with remarks.collecting() as said:
+                result = row.function(data, **values, **({"spacing": spacing} if row.wants_spacing else {}))
+            heard.append(remarks.Part(said))
+            return result
         axis = data.shape.index(1)
+    for name in (k for k, role in roles.items() if role == "frequencies"):
+        _check_slices(values[name], data.shape[axis], name)
     injected = {"spacing": tuple(np.delete(spacing, axis))} if row.wants_spacing else {}
     out = None
     for i in track(range(data.shape[axis]), "slices"):
         cut = {k: _cut(v, roles[k], axis, i) for k, v in values.items()}
         if any(roles[k] == "seeds" and cut[k] is not None and len(cut[k]) == 0 for k in cut):
             continue  # no seed in this slice: nothing grows in it
-        plane = row.function(np.take(data, i, axis), **cut, **injected)
+        with remarks.collecting() as said:
+            plane = row.function(np.take(data, i, axis), **cut, **injected)
+        heard.append(remarks.Part(said, slice=i if data.shape[axis] > 1 else None))
         if out is None:
             out = np.zeros(data.shape, plane.dtype)
         out[(slice(None),) * axis + (i,)] = plane
@@ -258,11 +329,41 @@ def _run(row: Operation, data: np.ndarray, values: dict, spacing: tuple, axis: i
 
 def _cut(value: Any, role: str, axis: int, index: int) -> Any:
     """Return what one slice sees of an argument."""
-    if value is None or role in ("value", "volume"):
+    if value is None or role in ("value", "labelled", "volume"):
         return value
+    if role == "frequencies":
+        # Rows of three begin with their slice.
+        by_slice = isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] == 3
+        return value[value[:, 0] == index][:, 1:] if by_slice else value
     if role == "seeds":
         return np.delete(value[value[:, axis] == index], axis, axis=1)
     return np.take(value, index, axis)
+
+
+def _check_slices(value: Any, count: int, name: str) -> None:
+    if isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] == 3:
+        bad = ~np.isin(value[:, 0], range(count))
+        if bad.any():
+            raise InputError(
+                f"{name} name slice {value[bad][0, 0]:g}: there are slices 0 to {count - 1}, so give (slice, v, u), or "
+                "(v, u) for all of them"
+            )
+
+
+def _chosen(row: Operation, heard: list[remarks.Part]) -> dict:
+    """Return the points of the spectrum that the operation chose, each after its frame and slice if there are more.
+
+    These are the rows that `_frequency_finder` and `_cut` take apart again.
+    """
+    found: dict[str, list] = {}
+    for part in heard:
+        frame = [] if part.frame is None else [part.frame]
+        for name in (p.name for p in row.parameters if p.role == "frequencies" and p.name in part.remarks.chosen):
+            for point in part.remarks.chosen[name]:
+                by_slice = len(point) == 2 and (frame or part.slice is not None)
+                found.setdefault(name, []).append([*frame, *([part.slice or 0] if by_slice else []), *point])
+            found.setdefault(name, [])
+    return found
 
 
 def _wrap(row: Operation, source: Volume, data: np.ndarray) -> Volume:

@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError
-from .ops import filters, frequency, segmentation, spatial
+from .ops import components, filters, frequency, morphology, segmentation, spatial, warps
 from .types import Role
-from .volume import Volume
+from .volume import Label, Volume
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Parameter:
     hints : mapping
         ``min``, ``max``, ``step``, ``unit`` and the like, from the annotation.
     role : str
-        ``"value"``, ``"image"``, ``"labels"``, ``"seeds"``, ``"volume"`` or ``"spacing"`` (filled in by `apply`).
+        ``"value"``, ``"image"``, ``"labels"``, ``"voxels"`` (image or labels), ``"seeds"``, ``"volume"``,
+        ``"frequencies"`` (points of the spectrum, which may say for which slice and frame they are), or what `apply`
+        fills in: ``"spacing"``, ``"labelled"``.
     help : str
         The argument's paragraph of the docstring.
     """
@@ -59,7 +61,7 @@ class Parameter:
     @property
     def is_layer(self) -> bool:
         """Whether another volume (or points) stands for this argument, rather than a value."""
-        return self.role in ("image", "labels", "seeds", "volume")
+        return self.role in ("image", "labels", "voxels", "seeds", "volume")
 
 
 @dataclass(frozen=True)
@@ -75,22 +77,35 @@ class Operation:
     menu : str
         ``"filter"``, ``"transform"``, ``"segment"``, ``"measure"`` or ``"visualize"``.
     halo : callable, optional
-        From the parameters, how many voxels around a tile decide its result; None: the whole array does.
+        From the parameters, how many voxels around a tile decide its result: one number, or one an axis (z, y, x);
+        ``p["spacing"]`` is the voxel spacing in mm. None: the whole array decides.
     planes : bool
-        Whether the function takes 2D planes only.
-    result : {"image", "labels", "probability", "spectrum"}
-        What comes out. A spectrum is a picture that lies on no patient grid.
+        Whether the operation is made for 2D planes.
+    whole : bool
+        Whether such an operation takes whole volumes as well, when asked to.
+    result : {"image", "labels", "probability", "spectrum", "same"}
+        What comes out. A spectrum is a picture that lies on no patient grid; the same is of the kind of the input and,
+        where that is labels, keeps their names.
     tolerance : float
         Relative difference that a replay on another machine may show; 0 for selections and whole numbers.
+    preview : (callable, callable), optional
+        For operations that need the whole array, but little of it: ``whole(image, **parameters)`` gives what must be
+        known of all voxels, and ``part(piece, known, **parameters)`` the result on any piece of the array, exactly as
+        the function gives it there.
+    names : callable, optional
+        For a result of labels: ``names(input, result, parameters)`` gives their `Label`; after the title otherwise.
     """
 
     function: Callable
     title: str
     menu: str
-    halo: Callable[[Mapping[str, Any]], int] | None = None
+    halo: Callable[[Mapping[str, Any]], int | tuple[int, ...]] | None = None
     planes: bool = False
+    whole: bool = False
     result: str = "image"
     tolerance: float = 0.0
+    preview: tuple[Callable, Callable] | None = None
+    names: Callable[[Volume, Volume, Mapping[str, Any]], Mapping[int, Label]] | None = None
 
     @property
     def name(self) -> str:
@@ -115,7 +130,16 @@ class Operation:
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """All arguments after the first, without those that `apply` fills in."""
-        return tuple(p for p in self._inputs[1:] if p.role != "spacing")
+        return tuple(p for p in self._inputs[1:] if p.role not in ("spacing", "labelled"))
+
+    def told(self, volume: Volume) -> dict[str, bool]:
+        """Return the arguments that say whether the voxels are labels."""
+        return {p.name: volume.kind == "labels" for p in self._inputs if p.role == "labelled"}
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role of each argument after the first."""
+        return {p.name: p.role for p in self._inputs[1:]}
 
     @property
     def wants_spacing(self) -> bool:
@@ -211,13 +235,46 @@ def half(size: int | tuple[int, ...]) -> int:
 _ROWS = (
     Operation(filters.median, "Median", "filter", halo=lambda p: half(p["size"])),
     Operation(filters.adaptive_median, "Adaptive median", "filter", halo=lambda p: half(p["max_size"])),
-    Operation(frequency.spectrum, "Spectrum", "visualize", planes=True, result="spectrum", tolerance=1e-5),
-    Operation(frequency.notch, "Notch filter", "filter", planes=True, tolerance=1e-5),
+    Operation(filters.minimum, "Minimum", "filter", halo=lambda p: half(p["size"])),
+    Operation(filters.maximum, "Maximum", "filter", halo=lambda p: half(p["size"])),
+    Operation(filters.percentile, "Percentile", "filter", halo=lambda p: half(p["size"])),
+    Operation(filters.mean, "Mean", "filter", halo=lambda p: half(p["size"]), tolerance=1e-6),
+    Operation(filters.gaussian, "Gaussian blur", "filter", halo=lambda p: filters.gaussian_reach(**p), tolerance=1e-6),
+    Operation(morphology.erosion, "Erosion", "filter", halo=lambda p: morphology.reach(**p), result="same"),
+    Operation(morphology.dilation, "Dilation", "filter", halo=lambda p: morphology.reach(**p), result="same"),
+    Operation(morphology.opening, "Opening", "filter", halo=lambda p: morphology.reach(**p, times=2), result="same"),
+    Operation(morphology.closing, "Closing", "filter", halo=lambda p: morphology.reach(**p, times=2), result="same"),
+    Operation(frequency.spectrum, "Spectrum", "visualize", planes=True, whole=True, result="spectrum", tolerance=1e-5),
+    Operation(frequency.notch, "Notch filter", "filter", planes=True, whole=True, tolerance=1e-5),
+    Operation(frequency.band_reject, "Band-reject filter", "filter", planes=True, whole=True, tolerance=1e-5),
     Operation(spatial.affine, "Affine transform", "transform", tolerance=1e-5),
     Operation(spatial.resample, "Resample", "transform", tolerance=1e-5),
     Operation(spatial.reorient, "Reorient", "transform"),
-    Operation(segmentation.otsu, "Otsu thresholds", "segment", result="labels"),
+    Operation(spatial.crop, "Crop", "transform"),
+    Operation(spatial.pad, "Pad", "transform"),
+    Operation(spatial.flip, "Flip", "transform"),
+    Operation(warps.projective, "Projective warp", "transform", tolerance=1e-5),
+    Operation(warps.polynomial, "Polynomial warp", "transform", tolerance=1e-5),
+    Operation(warps.lens_distortion, "Lens distortion", "transform", tolerance=1e-5),
+    Operation(
+        segmentation.otsu,
+        "Otsu thresholds",
+        "segment",
+        result="labels",
+        preview=(
+            segmentation.otsu_thresholds,
+            lambda piece, thresholds, classes: segmentation.parted(piece, thresholds),
+        ),
+    ),
     Operation(segmentation.region_grow, "Region growing", "segment", result="labels"),
+    Operation(
+        components.components,
+        "Connected components",
+        "segment",
+        result="labels",
+        names=components.component_names,
+    ),
+    Operation(components.fill_holes, "Fill holes", "segment", result="same"),
 )
 
 OPERATIONS: Mapping[str, Operation] = types.MappingProxyType({row.name: row for row in _ROWS})

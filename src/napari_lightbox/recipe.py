@@ -77,13 +77,18 @@ class Step:
                 wanted, planes = row.complete(self.parameters), row.planes
         except InputError:
             return False
+        # What was left to the operation, beside what it then chose.
+        asked = other.record.get("asked") or {}
         names = {k for k in wanted if k in other.parameters} if self.operation == "predict" else set(wanted)
         weights = [(s.record.get("model") or {}).get("sha256") for s in (self, other)]
         return (
             self.operation == other.operation
             and (self.plane == other.plane or (self.plane is None and planes))
             and (not all(weights) or weights[0] == weights[1])
-            and all(_same(wanted[name], other.parameters.get(name)) for name in names)
+            and all(
+                _same(wanted[name], other.parameters.get(name)) or (name in asked and _same(wanted[name], asked[name]))
+                for name in names
+            )
         )
 
     def role(self, name: str) -> str:

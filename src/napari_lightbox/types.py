@@ -14,7 +14,8 @@ import numpy as np
 class Role:
     """What an array argument or result is, and so which layers may stand for it.
 
-    `kind` is ``"image"``, ``"labels"``, ``"seeds"`` (points) or ``"volume"`` (array with its grid).
+    `kind` is ``"image"``, ``"labels"``, ``"voxels"`` (one or the other), ``"seeds"`` (points) or ``"volume"`` (array
+    with its grid); ``"labelled"`` is no layer but says whether the voxels are labels, and is filled in.
     """
 
     kind: str
@@ -22,6 +23,8 @@ class Role:
 
 ImageArray = Annotated[np.ndarray, Role("image")]
 LabelArray = Annotated[np.ndarray, Role("labels")]
+VoxelArray = Annotated[np.ndarray, Role("voxels")]
+AreLabels = Annotated[bool, Role("labelled")]
 # At the array level: (n, ndim) voxel indices. Through `apply`: (n, 3) world points (z, y, x) in LPS mm,
 # or (n, 4) with the frame index first.
 Seeds = Annotated[np.ndarray, Role("seeds")]

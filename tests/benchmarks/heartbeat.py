@@ -18,7 +18,7 @@ from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt, QTimer
 from napari_lightbox.errors import InputError, LightboxError
 from napari_lightbox.geometry import Grid
 from napari_lightbox.io import read
-from napari_lightbox.viewer import docks, offers
+from napari_lightbox.viewer import docks, offers, preview
 from napari_lightbox.viewer.layers import make_layer
 from napari_lightbox.volume import Volume
 
@@ -26,24 +26,30 @@ BEAT = 5  # ms
 
 
 class Heartbeat(QObject):
-    """A timer of the GUI thread that notes the longest time between two of its beats."""
+    """A timer of the GUI thread that notes the longest time between two of its beats.
+
+    `worst` is by the clock; `worked` is the most that this thread computed between two beats, which is what remains of
+    a gap on a machine that does nothing else.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.worst, self._last = 0.0, time.perf_counter()
+        self.restart()
         self._timer = QTimer(self)
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.timeout.connect(self._beat)
         self._timer.start(BEAT)
 
     def _beat(self) -> None:
-        now = time.perf_counter()
+        now, used = time.perf_counter(), time.thread_time()
         self.worst = max(self.worst, 1000 * (now - self._last))
-        self._last = now
+        self.worked = max(self.worked, 1000 * (used - self._used))
+        self._last, self._used = now, used
 
     def restart(self) -> None:
         """Forget what was measured."""
         self.worst, self._last = 0.0, time.perf_counter()
+        self.worked, self._used = 0.0, time.thread_time()
 
 
 def spin(seconds: float, until=lambda: False) -> bool:
@@ -66,27 +72,27 @@ def make_volume(shape: tuple[int, int, int]) -> Volume:
     return Volume(data, grid, name="CT", meta={"modality": "CT", "unit": "HU"})
 
 
-def measure(heart: Heartbeat, viewer, start, running, limit: float, seconds: float) -> tuple[float, float, float]:
-    """Start a job and return gap at the click, while it runs, and when the result is added (ms)."""
+def measure(heart: Heartbeat, viewer, start, running, seconds: float) -> list[tuple[float, float]]:
+    """Start a job; return the gaps at the click, while it runs, when the result is added: ms by clock, ms worked."""
     before = len(viewer.layers)
     heart.restart()
     start()
     spin(0.05)
-    click = heart.worst
+    click = heart.worst, heart.worked
     heart.restart()
-    worst = 0.0
+    worst = 0.0, 0.0
     # The last gap before the end belongs to showing the result, not to the work.
     end = time.perf_counter() + seconds
     while running() and time.perf_counter() < end:
-        worst = heart.worst
+        worst = heart.worst, heart.worked
         spin(0.02, lambda: not running())
     # Results come one by one: wait until no more do.
     count = -1
     while count != len(viewer.layers):
         count = len(viewer.layers)
         spin(1.0)
-    shown = heart.worst if count > before else 0.0
-    return click, worst, shown
+    shown = (heart.worst, heart.worked) if count > before else (0.0, 0.0)
+    return [click, worst, shown]
 
 
 def operation_job(viewer, name: str):
@@ -108,6 +114,10 @@ def inference_job(viewer, model: str):
     return panel, panel.run, lambda: panel.bar.running
 
 
+def _text(gap: tuple[float, float]) -> str:
+    return f"{gap[0]:.0f} ms ({gap[1]:.0f} worked)"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", type=int, nargs=3, default=(200, 512, 512))
@@ -116,9 +126,10 @@ def main() -> int:
     parser.add_argument("--model", default="ct-regions")
     parser.add_argument("--limit", type=float, default=100.0, help="ms")
     parser.add_argument("--limit-shown", type=float, default=700.0, help="ms")
+    parser.add_argument("--worked", action="store_true", help="judge by the time worked, not by the clock")
     parser.add_argument("--seconds", type=float, default=600.0, help="longest time for one job")
     options = parser.parse_args()
-    offers.enabled = False
+    offers.enabled = preview.enabled = False
     viewer = napari.Viewer()
     volume = read(options.input) if options.input else make_volume(tuple(options.shape))
     viewer.add_layer(make_layer(volume, name="CT"))
@@ -136,14 +147,16 @@ def main() -> int:
             dock.fields["spacing"].set_value((2.0, 1.2, 1.2))
         spin(0.5)
         begun = time.perf_counter()
-        click, worst, shown = measure(heart, viewer, start, running, options.limit, options.seconds)
+        click, worst, shown = measure(heart, viewer, start, running, options.seconds)
         took = time.perf_counter() - begun
         print(
-            f"{job}: {took:.1f} s, longest gap {worst:.0f} ms while it ran, {click:.0f} ms at the click, "
-            f"{shown:.0f} ms when the result came on screen",
+            f"{job}: {took:.1f} s, longest gap {_text(worst)} while it ran, {_text(click)} at the click, "
+            f"{_text(shown)} when the result came on screen",
             flush=True,
         )
-        failed |= max(worst, click) > options.limit or shown > options.limit_shown
+        # With --worked, what others do on this machine is left out.
+        by = int(options.worked)
+        failed |= max(worst[by], click[by]) > options.limit or shown[by] > options.limit_shown
         viewer.window.remove_dock_widget(dock)
     viewer.close()
     return int(failed)

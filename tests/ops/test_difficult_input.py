@@ -4,22 +4,32 @@ import numpy as np
 import pytest
 
 from napari_lightbox.errors import InputError
-from napari_lightbox.ops import filters, frequency, measure, metrics, segmentation
+from napari_lightbox.ops import filters, frequency, measure, metrics, morphology, segmentation
 
 CALLS = {
     "median": lambda a: filters.median(a, 3),
     "adaptive_median": lambda a: filters.adaptive_median(a, 5),
     "spectrum": frequency.spectrum,
-    "notch": lambda a: frequency.notch(a, "2, 3", radius=1),
+    "notch": lambda a: frequency.notch(a, "1, 2, 3" if np.ndim(a) == 3 else "2, 3", radius=1),
+    "band_reject": lambda a: frequency.band_reject(a, 2.5, 1),
     "otsu": lambda a: segmentation.otsu(a, 2),
     "otsu of 3": lambda a: segmentation.otsu(a, 3),
     "grow by seed": lambda a: segmentation.region_grow(a, [(0,) * np.ndim(a)], threshold=20),
     "grow by mean": lambda a: segmentation.region_grow(a, [(0,) * np.ndim(a)], criterion="mean", threshold=20),
+    "minimum": lambda a: filters.minimum(a, 3),
+    "maximum": lambda a: filters.maximum(a, (3,) * np.ndim(a)),
+    "percentile": lambda a: filters.percentile(a, 25, 3),
+    "mean": lambda a: filters.mean(a, 3),
+    "gaussian": lambda a: filters.gaussian(a, (1.0,) * np.ndim(a), 0.7),
+    "erosion": lambda a: morphology.erosion(a, (1.0,) * np.ndim(a), 1.0),
+    "closing": lambda a: morphology.closing(a, (1.0,) * np.ndim(a), 1.5),
     "table": lambda a: measure.label_table(np.ones(np.shape(a), np.uint8), (1.0,) * np.ndim(a), a),
 }
-PLANES_ONLY = ("notch",)
-NOT_LINES = ("notch", "grow by seed", "grow by mean", "table")
-FINITE_ONLY = ("spectrum", "notch")
+NOT_LINES = ("notch", "band_reject", "grow by seed", "grow by mean", "table", "erosion", "closing")
+# Their results are values of the image; or they are rounded to its type.
+SELECT = ("median", "adaptive_median", "minimum", "maximum", "percentile", "erosion", "closing")
+ROUNDED = ("mean", "gaussian")
+FINITE_ONLY = ("spectrum", "notch", "band_reject")
 
 
 def same(first, second):
@@ -76,9 +86,11 @@ def test_every_real_type_is_taken(image, name, dtype):
         assert found == truth
     elif name in FINITE_ONLY:
         np.testing.assert_allclose(found, truth, rtol=1e-3, atol=1e-2)
+    elif name in ROUNDED:
+        np.testing.assert_allclose(found, truth, atol=0.5001 if found.dtype.kind in "iu" else 0.03)
     else:
         np.testing.assert_array_equal(found, truth)
-    if name in ("median", "adaptive_median"):
+    if name in SELECT:
         assert found.dtype == given.dtype.newbyteorder("=")
     np.testing.assert_array_equal(given, kept)
 
@@ -109,13 +121,14 @@ def test_what_is_no_image_is_refused(name, array, says):
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (1, 1, 1), (1, 6, 5), (6, 1, 5), (2, 2, 2), (5,), (1,)])
 def test_small_and_thin_shapes(rng, name, shape):
-    if (len(shape) != 2 and name in PLANES_ONLY) or (len(shape) == 1 and name in NOT_LINES):
+    if len(shape) == 1 and name in NOT_LINES:
         with pytest.raises(InputError, match="axes"):
             CALLS[name](np.zeros(shape))
         return
     image = rng.permutation(int(np.prod(shape))).reshape(shape).astype(np.int16)
     refusal = None
-    if name == "notch" and min(shape) < 6:
+    highest = np.hypot.reduce([n // 2 for n in shape])
+    if (name == "notch" and min(shape) < 6) or (name == "band_reject" and highest < 2):
         refusal = "outside the spectrum"
     elif name.startswith("otsu"):
         refusal = {1: "constant", 2: "only 2" if name == "otsu of 3" else None}.get(image.size)
@@ -136,7 +149,7 @@ def test_a_constant_image(name):
             CALLS[name](image)
         return
     found = CALLS[name](image)
-    if name in ("median", "adaptive_median"):
+    if name in SELECT:
         np.testing.assert_array_equal(found, image)
     if name == "notch":
         # The tail of the Butterworth profile reaches the zero frequency.
@@ -160,7 +173,7 @@ def test_nan_infinite_and_huge_values(image, name):
     with np.errstate(all="raise"):
         CALLS[name](spoilt)
         CALLS[name](huge)
-    if name in ("median", "adaptive_median"):
+    if name in SELECT:
         np.testing.assert_array_equal(CALLS[name](huge), CALLS[name](image) * 1e305)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_lightbox.geometry import Grid
-from napari_lightbox.ops import filters, frequency, measure, metrics, segmentation, spatial
+from napari_lightbox.ops import components, filters, frequency, measure, metrics, morphology, segmentation, spatial
 from napari_lightbox.progress import Cancelled, listening
 from napari_lightbox.volume import Volume
 
@@ -33,12 +33,26 @@ CALLS = {
     "adaptive median 7": lambda a: filters.adaptive_median(a, 7),
     "adaptive median 15": lambda a: filters.adaptive_median(np.where(a > 0, 0, a), 15),
     "spectrum": frequency.spectrum,
+    "find spikes": frequency.find_spikes,
+    "notch": lambda a: frequency.notch(a, "9, 20, 31"),
+    "band reject": lambda a: frequency.band_reject(a, 40, 5),
     "affine nearest": moved("nearest"),
     "affine linear": moved("linear"),
     "affine cubic": moved("cubic"),
     "otsu": lambda a: segmentation.otsu(a, 4),
     "grow by seed": lambda a: segmentation.region_grow(a, [(4, 9, 9)], threshold=1500),
     "grow by mean": lambda a: segmentation.region_grow(a, [(4, 9, 9)], criterion="mean", threshold=1900),
+    "grow by confidence": lambda a: segmentation.region_grow(a, [(4, 9, 9)], criterion="confidence", multiplier=1.5),
+    "minimum 15": lambda a: filters.minimum(a, 15),
+    "percentile 7": lambda a: filters.percentile(a, 20, 7),
+    "mean 31": lambda a: filters.mean(a, 31),
+    "gaussian 8": lambda a: filters.gaussian(a, (1, 1, 1), 8),
+    "erosion 9 mm": lambda a: morphology.erosion(a, (1, 1, 1), 9.0),
+    "dilation of labels": lambda a: morphology.dilation(a % 50 == 0, (1, 1, 1), 30.0, labelled=True),
+    "closing of labels": lambda a: morphology.closing(np.maximum(a - 1990, 0), (1, 1, 1), 4.0, labelled=True),
+    "components": lambda a: components.components(a > 1000, (1, 1, 1), connectivity=6),
+    "components of labels": lambda a: components.components(np.repeat(a[:, :, ::8] % 5, 8, 2), (1, 1, 1)),
+    "fill holes": lambda a: components.fill_holes(np.repeat(a[:, :, ::8] % 5, 8, 2), (1, 1, 1)),
     "table": lambda a: measure.label_table(a, (1, 1, 1), a),
     "confusion": lambda a: metrics.confusion(a, a),
 }

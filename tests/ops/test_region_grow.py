@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import re
 import sys
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
+import napari_lightbox as lb
+from napari_lightbox import Volume
 from napari_lightbox.errors import InputError
-from napari_lightbox.ops import _grow, segmentation
+from napari_lightbox.ops import _grow, _grow_limits, segmentation
 
 STEPS = {4: (2, 1), 8: (2, 2), 6: (3, 1), 18: (3, 2), 26: (3, 3)}
 
@@ -207,6 +210,191 @@ def test_nan_and_infinite_voxels_never_join(criterion):
     np.testing.assert_array_equal(found, np.repeat([1, 0], (10, 15)).reshape(5, 5))
 
 
+def plain_confidence(image, seeds, multiplier, iterations, radius, connectivity, mask=None):
+    """Grow by the confidence interval as the docstring says it, with labels of the whole image."""
+    inside = np.ones(image.shape, bool) if mask is None else mask != 0
+    values = []
+    for seed in seeds:
+        box = tuple(slice(max(0, c - radius), c + radius + 1) for c in seed)
+        values.extend(image[box][inside[box]].astype(float).tolist())
+    own = [float(image[seed]) for seed in seeds]
+    for _ in range(iterations + 1):
+        mean, sd = np.mean(values), np.std(values, ddof=1) if len(values) > 1 else 0
+        allowed = (image >= min(mean - multiplier * sd, *own)) & (image <= max(mean + multiplier * sd, *own)) & inside
+        labelled, _ = ndimage.label(allowed, ndimage.generate_binary_structure(*STEPS[connectivity]))
+        region = np.isin(labelled, [labelled[seed] for seed in seeds])
+        values = image[region].astype(float)
+        if values.std() == 0:
+            break
+    return region
+
+
+@pytest.mark.parametrize("dtype", ["B", "h", "i", "q", "f", "d"])
+@pytest.mark.parametrize("connectivity", STEPS)
+def test_confidence_equals_its_definition(rng, connectivity, dtype):
+    ndim = STEPS[connectivity][0]
+    sizes = []
+    for multiplier, iterations, radius in ((1.0, 0, 1), (2.0, 3, 1), (1.5, 5, 2), (2.5, 1, 0)):
+        image = scene(rng, ndim, "d").clip(0, 255 if dtype == "B" else None).astype(dtype)
+        mask = (rng.random(image.shape) > 0.05).astype(np.uint8)
+        seeds = [tuple(int(rng.integers(0, n)) for n in image.shape) for _ in range(2)]
+        for seed in seeds:
+            mask[seed] = 1
+        given = {"multiplier": multiplier, "iterations": iterations, "radius": radius, "connectivity": connectivity}
+        for inside in (None, mask):
+            found = segmentation.region_grow(image, seeds, criterion="confidence", mask=inside, **given)
+            truth = plain_confidence(image, seeds, *given.values(), inside)
+            np.testing.assert_array_equal(found, truth)
+            sizes.append(found.sum())
+    assert max(sizes) > 50
+
+
+@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_confidence_equals_simpleitk(rng, ndim, dtype):
+    """On floats, with seeds whose surroundings lie inside the image."""
+    sizes = set()
+    for multiplier, iterations, radius in ((2.5, 4, 1), (1.5, 2, 2), (1.0, 6, 1), (2.0, 0, 1)):
+        image = scene(rng, ndim, dtype)
+        seeds = [tuple(int(rng.integers(radius, n - radius)) for n in image.shape) for _ in range(2)]
+        truth = sitk.ConfidenceConnected(
+            sitk.GetImageFromArray(image), [s[::-1] for s in seeds], iterations, multiplier, radius, 1
+        )
+        found = segmentation.region_grow(
+            image, seeds, criterion="confidence", multiplier=multiplier, iterations=iterations, radius=radius
+        )
+        np.testing.assert_array_equal(found, sitk.GetArrayFromImage(truth))
+        sizes.add(int(found.sum()))
+    assert len(sizes) > 2
+
+
+def test_confidence_of_a_constant_image_and_of_one_voxel():
+    assert segmentation.region_grow(np.full((4, 5), 7), [(1, 1)], criterion="confidence").all()
+    spike = np.zeros((9, 9))
+    spike[4, 4] = 5
+    alone = segmentation.region_grow(spike, [(4, 4)], criterion="confidence", radius=0)
+    assert alone.sum() == 1
+
+
+def test_confidence_leaves_out_nan_and_infinite_values():
+    image = np.random.default_rng(0).normal(50, 1, (12, 12))
+    image[5, 6], image[6, 5], image[4, 4] = np.nan, np.inf, -np.inf
+    found = segmentation.region_grow(image, [(5, 5)], criterion="confidence", multiplier=4)
+    assert found.sum() == 141
+    huge = np.full((5, 5), 1e308)
+    huge[0] = -1e308
+    assert segmentation.region_grow(huge, [(4, 4), (0, 0)], criterion="confidence").all()
+
+
+def steps_from(region, seeds, connectivity):
+    """How many steps within the region every voxel is away from the seeds, by dilating."""
+    away, step = np.full(region.shape, -1), 0
+    reached = np.zeros(region.shape, bool)
+    reached[tuple(np.array(seeds).T)] = True
+    while (new := reached & (away < 0)).any():
+        away[new] = step
+        step += 1
+        reached = ndimage.binary_dilation(reached, ndimage.generate_binary_structure(*STEPS[connectivity])) & region
+    return away
+
+
+@pytest.mark.parametrize("reach", [32, 2])
+@pytest.mark.parametrize("connectivity", STEPS)
+@pytest.mark.parametrize("criterion", ["seed", "confidence"])
+def test_max_size_keeps_what_is_nearest(rng, monkeypatch, criterion, connectivity, reach):
+    monkeypatch.setattr(_grow, "_FIRST_REACH", reach)
+    ndim, _ = STEPS[connectivity]
+    # Walls of another value with gaps: the way is longer than the distance.
+    image = np.where(rng.random((30, 31) if ndim == 2 else (11, 12, 13)) < 0.3, 50, rng.integers(0, 5, 1)[0])
+    seeds = [tuple(n // 2 for n in image.shape), tuple(n // 2 - 3 for n in image.shape)]
+    for seed in seeds:
+        image[seed] = image.min()
+    given = {"criterion": criterion, "connectivity": connectivity}
+    given |= {"threshold": 10} if criterion == "seed" else {"radius": 0}
+    whole = segmentation.region_grow(image, seeds, **given)
+    away = steps_from(whole > 0, seeds, connectivity)
+    counts = np.cumsum(np.bincount(away[away >= 0]))
+    assert len(counts) > 4
+    for limit in (1, 2, 7, int(counts[2]), int(counts[2]) + 1, int(counts[-1]) - 1, int(counts[-1]), 10**6):
+        found = segmentation.region_grow(image, seeds, max_size=limit, **given)
+        steps = max(int(np.searchsorted(counts, limit, side="right")) - 1, 0)
+        np.testing.assert_array_equal(found > 0, (away >= 0) & (away <= steps))
+
+
+def test_max_size_stops_the_queue_of_the_mean_where_it_is(rng, monkeypatch):
+    image = scene(rng, 2)
+    whole = segmentation.region_grow(image, [(10, 9)], criterion="mean", threshold=100)
+    assert whole.sum() > 90
+    order = []
+    monkeypatch.setattr(_grow, "COMPILE_AFTER", 3)
+    monkeypatch.setattr(_grow._Kernel, "ready", property(lambda kernel: not kernel._thread.join(60)))
+    for limit in (1, 2, 3, 30, 31, int(whole.sum()) - 1):
+        found = segmentation.region_grow(image, [(10, 9)], criterion="mean", threshold=100, max_size=limit)
+        assert found.sum() == limit
+        assert not order or not (order[-1] & ~(found > 0)).any()
+        order.append(found > 0)
+    for limit in (int(whole.sum()), 1e9):
+        found = segmentation.region_grow(image, [(10, 9)], criterion="mean", threshold=100, max_size=limit)
+        np.testing.assert_array_equal(found, whole)
+
+
+def test_sizes_are_in_millimetres():
+    image = np.zeros((9, 9, 9))
+    for spacing, voxels in (((1, 1, 1), 25), ((2, 1, 1), 7), ((0.5, 0.5, 1), 63)):
+        # Diamonds of 1, 7, 25, 63 voxels.
+        found = segmentation.region_grow(image, [(4, 4, 4)], threshold=1, max_size=25, spacing=spacing)
+        assert found.sum() == voxels
+
+
+def test_notes_say_limits_mean_deviation_and_size(rng):
+    data = np.full((6, 8, 9), -1000, np.int16)
+    data[1:5, 2:6, 2:7] = rng.integers(30, 50, (4, 4, 5))
+    volume = Volume.from_array(data, spacing=(2.0, 1.0, 0.5), name="ct")
+    inside = data[1:5, 2:6, 2:7]
+    grown = lb.apply("region_grow", volume, seeds=[volume.grid.to_world((2, 3, 3))], threshold=100)
+    (note,) = grown.meta["notes"]
+    assert note.startswith(f"region of 80 voxels (0.08 ml): mean {inside.mean():.4g}, sd {inside.std(ddof=1):.4g};")
+    assert f"threshold 100 around {data[2, 3, 3]}" in note
+    for values, says in (
+        ({}, "chosen automatically"),
+        ({"criterion": "confidence", "multiplier": 6}, r"grown from \S+ to \S+ \(round \d of 4\)"),
+        ({"max_size": 30, "threshold": 100}, "stopped at max_size 30: "),
+    ):
+        grown = lb.apply("region_grow", volume, seeds=[volume.grid.to_world((2, 3, 3))], **values)
+        assert re.search(says, " ".join(grown.meta["notes"]))
+    plane = lb.apply("region_grow", volume, plane="axial", seeds=[volume.grid.to_world((2, 3, 3))], threshold=100)
+    assert plane.meta["notes"][0].startswith("region of 20 pixels (10 mm²): mean")
+    assert plane.data.sum() == 20
+
+
+@pytest.mark.parametrize("dtype", ["?", "b", "B", "h", "q", "Q", "e", "f", "d"])
+def test_limits_in_the_type_of_the_image_equal_those_in_float64(rng, dtype):
+    info = np.iinfo(dtype) if dtype in "bBhqQ" else None
+    values = np.array([0, 1, 1, 0] if dtype == "?" else [0, 1, 2, 3, 5, 7, 100, 101], dtype)
+    if info is not None:
+        values = np.append(values, np.array([info.min, info.max], dtype))
+    limits = [*rng.uniform(-3, 110, 20), 0, 1, 2, 3, 100, 1e-9, 1 + 1e-9, 3 - 1e-9, -1e300, 1e300, np.inf, -np.inf]
+    for low, high in itertools.product(limits, limits):
+        for inclusive in (True, False):
+            first, last = _grow_limits.between(np.dtype(dtype), low, high, inclusive)
+            plain = [float(v) for v in values]
+            truth = [low <= v <= high if inclusive else low < v < high for v in plain]
+            found = values.view(np.uint8) if dtype == "?" else values
+            found = [False] * len(values) if first is None else ((found >= first) & (found <= last)).tolist()
+            assert found == truth, (low, high, inclusive)
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_many_seeds_in_parts_of_their_own(rng, count):
+    image = np.zeros((40, 41), np.int16)
+    seeds = [(3 * i + 1, 3 * (i % 9) + 2) for i in range(count)]
+    image[::3] = 90
+    found = segmentation.region_grow(image, seeds, threshold=10)
+    allowed = image == 0
+    labelled, _ = ndimage.label(allowed)
+    np.testing.assert_array_equal(found > 0, np.isin(labelled, [labelled[s] for s in seeds]) & allowed)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -222,7 +410,15 @@ def test_nan_and_infinite_voxels_never_join(criterion):
         ({"seeds": [(0, 0)], "threshold": -3}, "threshold"),
         ({"seeds": [(0, 0)], "threshold": np.nan}, "threshold"),
         ({"seeds": [(0, 0)], "connectivity": 6}, "connectivity"),
-        ({"seeds": [(0, 0)], "criterion": "confidence"}, "criterion"),
+        ({"seeds": [(0, 0)], "criterion": "doubt"}, "criterion"),
+        ({"seeds": [(0, 0)], "criterion": "confidence"}, "threshold is not used"),
+        ({"seeds": [(0, 0)], "criterion": "confidence", "threshold": None, "multiplier": 0}, "multiplier"),
+        ({"seeds": [(0, 0)], "criterion": "confidence", "threshold": None, "iterations": -1}, "iterations"),
+        ({"seeds": [(0, 0)], "criterion": "confidence", "threshold": None, "iterations": 1.5}, "iterations"),
+        ({"seeds": [(0, 0)], "criterion": "confidence", "threshold": None, "radius": -1}, "radius"),
+        ({"seeds": [(0, 0)], "max_size": 0}, "max_size"),
+        ({"seeds": [(0, 0)], "max_size": np.nan}, "max_size"),
+        ({"seeds": [(0, 0)], "max_size": 5, "spacing": (0, 1)}, "spacing"),
     ],
 )
 def test_refused_in_a_sentence(arguments, says):

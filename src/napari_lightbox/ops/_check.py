@@ -96,12 +96,16 @@ def whole(value, name: str, least: int = 1) -> int:
         raise InputError(f"{name} must be a whole number, not {value!r}")
     if value != value or value in (math.inf, -math.inf) or int(value) != value or value < least:
         raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    if value > 2**31:
+        raise InputError(f"{name} must be at most {2**31}: use a smaller number")
     return int(value)
 
 
 def odd(value, name: str, least: int = 1) -> int:
     """Return `value` as an odd whole number of at least `least`."""
     result = whole(value, name, least)
+    if result > 999:
+        raise InputError(f"{name} must be at most 999 voxels, not {value:g}: use a smaller window")
     if result % 2 == 0:
         raise InputError(f"{name} must be odd, so that the window has a centre: use {result - 1} or {result + 1}")
     return result
@@ -133,6 +137,14 @@ def vector(values, name: str, length: int) -> np.ndarray:
         raise InputError(f"{name} must be {length} numbers, not {values!r}")
     if not np.isfinite(result).all():
         raise InputError(f"{name} must be finite, not {values!r}")
+    return result
+
+
+def steps(spacing, ndim: int) -> np.ndarray:
+    """Return the distance of neighbouring voxels along each of `ndim` axes, in mm."""
+    result = vector(spacing, "spacing", ndim)
+    if not (result > 0).all():
+        raise InputError(f"spacing must be greater than zero mm, not {tuple(result.tolist())}")
     return result
 
 

@@ -1,9 +1,10 @@
-"""Growing one region from seeds: by distance to a fixed value, and by distance to the mean of the region so far."""
+"""Growing one region from seeds: between two grey values, and by distance to the mean of the region so far."""
 
 import importlib.util
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from threading import Thread
 
@@ -22,6 +23,35 @@ _SLAB = 1 << 22
 _OUTSIDE = 2
 # Voxels around the seeds in which a region is first looked for.
 _FIRST_REACH = 32
+# Parts that are flooded one by one; from more seeds in parts of their own all parts are labelled at once.
+_FLOODS = 4
+# Seconds after which the listener is asked again.
+_PATIENCE = 0.1
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A region, where it was looked for, and whether it would have gone on.
+
+    Parameters
+    ----------
+    inside : ndarray of bool
+        The region in its box.
+    box : tuple of slice
+        The part of the image that `inside` covers.
+    stopped : bool
+        Whether it was stopped for its size.
+    """
+
+    inside: np.ndarray
+    box: tuple[slice, ...]
+    stopped: bool = False
+
+    def whole(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the region in an image of that shape."""
+        result = np.zeros(shape, bool)
+        result[self.box] = self.inside
+        return result
 
 
 def structure(ndim: int, rank: int) -> np.ndarray:
@@ -30,8 +60,12 @@ def structure(ndim: int, rank: int) -> np.ndarray:
 
 
 def near_seeds(
-    allow: Callable[[tuple[slice, ...]], np.ndarray], shape: tuple[int, ...], seeds: np.ndarray, rank: int
-) -> np.ndarray:
+    allow: Callable[[tuple[slice, ...]], np.ndarray],
+    shape: tuple[int, ...],
+    seeds: np.ndarray,
+    rank: int,
+    most: int | None = None,
+) -> Grown:
     """Return the voxels connected to the seeds, looking no farther than the region reaches.
 
     Parameters
@@ -44,33 +78,110 @@ def near_seeds(
         (n, ndim); they are allowed whatever `allow` says.
     rank : int
         Neighbourhood, as in `structure`.
+    most : int, optional
+        Number of voxels at which to stop: the region then holds all voxels that are at most so many steps from the
+        seeds, within the region, as it has room for.
     """
-    reach = _FIRST_REACH
+    # Each side on its own, as far as the region goes there.
+    reach = np.full((2, len(shape)), _FIRST_REACH)
     while True:
-        low = np.maximum(seeds.min(axis=0) - reach, 0)
-        high = np.minimum(seeds.max(axis=0) + reach + 1, shape)
+        low = np.maximum(seeds.min(axis=0) - reach[0], 0)
+        high = np.minimum(seeds.max(axis=0) + reach[1] + 1, shape)
         box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         allowed = allow(box)
         allowed[tuple((seeds - low).T)] = True
         region = connected(allowed, seeds - low, rank)
-        if not _meets_open_face(region, box, shape):
-            result = np.zeros(shape, bool)
-            result[box] = region
-            return result
-        reach *= 2
+        meets = _open_faces(region, box, shape)
+        if most is not None and np.count_nonzero(region) > most:
+            part, steps = _first_steps(region, seeds - low, rank, most)
+            # More steps than the box reaches might find a shorter way outside of it.
+            if steps <= reach[meets].min(initial=steps):
+                return Grown(part, box, stopped=True)
+        if not meets.any():
+            return Grown(region, box)
+        reach[meets] += reach[meets] // 2 + 1
 
 
-def _meets_open_face(region: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
-    """Whether the region reaches a face of its box beyond which the image goes on."""
+def _first_steps(region: np.ndarray, seeds: np.ndarray, rank: int, most: int) -> tuple[np.ndarray, int]:
+    """Return the voxels of a region that are nearest to the seeds by steps within it, and the number of steps.
+
+    Whole steps are taken, as long as no more than `most` voxels are reached; the seeds are, in any case.
+    """
+    shape = tuple(n + 2 for n in region.shape)
+    inside = (slice(1, -1),) * region.ndim
+    free = np.zeros(shape, bool)
+    free[inside] = region
+    offsets = np.array(_flat_steps(shape, rank))
+    flat, front = free.reshape(-1), np.unique(np.ravel_multi_index(tuple(seeds.T + 1), shape))
+    flat[front] = False
+    reached, steps = [front], 0
+    count = len(front)
+    while len(front):
+        report("voxels", count)
+        near = (front[:, None] + offsets).ravel()
+        front = np.unique(near[flat[near]])
+        count += len(front)
+        if count > most:
+            break
+        flat[front] = False
+        reached.append(front)
+        steps += 1
+    result = np.zeros(shape, bool)
+    result.reshape(-1)[np.concatenate(reached)] = True
+    return result[inside], steps
+
+
+def _open_faces(region: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Return which faces of its box (first, last; axis) the region reaches, where the image goes on beyond."""
+    meets = np.zeros((2, len(shape)), bool)
     for axis, (side, size) in enumerate(zip(box, shape, strict=True)):
         faces = np.moveaxis(region, axis, 0)
-        if (side.start > 0 and faces[0].any()) or (side.stop < size and faces[-1].any()):
-            return True
-    return False
+        meets[:, axis] = side.start > 0 and faces[0].any(), side.stop < size and faces[-1].any()
+    return meets
 
 
 def connected(allowed: np.ndarray, seeds: np.ndarray, rank: int) -> np.ndarray:
-    """Return the voxels of `allowed` (bool) that are connected to any of the seeds, labelled slab by slab."""
+    """Return the voxels of `allowed` (bool) that are connected to any of the seeds."""
+    result = None
+    for _ in range(_FLOODS):
+        left = seeds if result is None else seeds[~result[tuple(seeds.T)]]
+        if not len(left):
+            return result
+        part = _flooded(allowed, tuple(left[0].tolist()), rank)
+        result = part if result is None else np.logical_or(result, part, out=result)
+    left = seeds[~result[tuple(seeds.T)]]
+    return result | _labelled(allowed, left, rank) if len(left) else result
+
+
+def _flooded(allowed: np.ndarray, seed: tuple[int, ...], rank: int) -> np.ndarray:
+    """Return the part of `allowed` that holds the seed.
+
+    The flood runs in a thread of its own, without the interpreter's lock. When the listener cancels it is left to
+    itself: it ends within seconds, and nobody waits for it.
+    """
+    from skimage.segmentation import flood
+
+    outcome: list = []
+
+    def work() -> None:
+        try:
+            outcome.append(flood(allowed.view(np.uint8), seed, footprint=structure(allowed.ndim, rank)))
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = Thread(target=work, name="lightbox-flood", daemon=True)
+    report("floods", 0)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_PATIENCE)
+        report("floods", 0)
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _labelled(allowed: np.ndarray, seeds: np.ndarray, rank: int) -> np.ndarray:
+    """Return the voxels of `allowed` that are connected to any of the seeds, labelled slab by slab."""
     shape = structure(allowed.ndim, rank)
     slabs = _tiles.slabs(allowed.shape, _SLAB)
     labelled, offsets, links = [], [0], []
@@ -115,7 +226,14 @@ def _groups(links: list[np.ndarray], count: int) -> np.ndarray:
     return sparse.csgraph.connected_components(graph, directed=False)[1]
 
 
-def by_mean(image: np.ndarray, mask: np.ndarray | None, seeds: np.ndarray, threshold: float, rank: int) -> np.ndarray:
+def by_mean(
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    seeds: np.ndarray,
+    threshold: float,
+    rank: int,
+    most: int | None = None,
+) -> Grown:
     """Grow with the mean updated at every voxel that joins; first in, first out.
 
     Parameters
@@ -130,8 +248,10 @@ def by_mean(image: np.ndarray, mask: np.ndarray | None, seeds: np.ndarray, thres
         Largest distance from the mean, exclusive.
     rank : int
         Neighbourhood, as in `structure`.
+    most : int, optional
+        Number of voxels at which to stop.
     """
-    grown = _Region(image, mask, seeds, threshold, rank)
+    grown = _Region(image, mask, seeds, threshold, rank, most)
     if _has_numba():
         grown.grow_plainly(COMPILE_AFTER)
         kernel = _Kernel(grown.values.dtype) if grown.queue else None
@@ -140,7 +260,7 @@ def by_mean(image: np.ndarray, mask: np.ndarray | None, seeds: np.ndarray, thres
         if grown.queue and kernel.grow is not None:
             grown.grow_compiled(kernel.grow)
     grown.grow_plainly(None)
-    return grown.result()
+    return Grown(grown.result(), tuple(slice(0, n) for n in image.shape), grown.stopped)
 
 
 def _has_numba() -> bool:
@@ -169,7 +289,13 @@ class _Region:
     """A region that grows: its queue, its sum and its number of voxels."""
 
     def __init__(
-        self, image: np.ndarray, mask: np.ndarray | None, seeds: np.ndarray, threshold: float, rank: int
+        self,
+        image: np.ndarray,
+        mask: np.ndarray | None,
+        seeds: np.ndarray,
+        threshold: float,
+        rank: int,
+        most: int | None,
     ) -> None:
         # A margin of closed voxels spares the loop every question about borders.
         self.shape = tuple(n + 2 for n in image.shape)
@@ -187,6 +313,8 @@ class _Region:
         self.values = values.ravel()
         self.queue = deque(np.ravel_multi_index(tuple(seeds.T + 1), self.shape).tolist())
         self.total, self.count = 0.0, 0
+        # No region has more voxels than there are.
+        self.most, self.stopped = max(len(seeds), image.size if most is None else most), False
         for start in self.queue:
             self.closed[start] = 1
             self.total += float(self.values[start])
@@ -202,13 +330,8 @@ class _Region:
 
     def grow_plainly(self, limit: int | None) -> None:
         """Grow in Python until the queue is empty, or about `limit` voxels have been taken from it."""
-        values, closed, queue, steps, threshold = (
-            memoryview(self.values),
-            self.closed,
-            self.queue,
-            self.steps,
-            self.threshold,
-        )
+        values, closed, queue, steps = memoryview(self.values), self.closed, self.queue, self.steps
+        threshold, most = self.threshold, self.most
         total, count, taken = self.total, self.count, 0
         while queue and (limit is None or taken < limit):
             report("voxels", count)
@@ -221,6 +344,10 @@ class _Region:
                     if not closed[there]:
                         value = values[there]
                         if abs(total / count - value) < threshold:
+                            if count == most:
+                                self.stopped = True
+                                queue.clear()
+                                break
                             closed[there] = 1
                             queue.append(there)
                             total += value
@@ -240,8 +367,18 @@ class _Region:
             # New room for each chunk: the queue holds the front of the region only, not all of it.
             queue = np.empty(len(waiting) + chunk * len(steps), np.int64)
             queue[: len(waiting)] = waiting
-            head, tail, self.total, self.count = grow(
-                self.values, closed, queue, 0, len(waiting), self.total, self.count, steps, self.threshold, chunk
+            head, tail, self.total, self.count, self.stopped = grow(
+                self.values,
+                closed,
+                queue,
+                0,
+                len(waiting),
+                self.total,
+                self.count,
+                steps,
+                self.threshold,
+                chunk,
+                self.most,
             )
             waiting = queue[head:tail].copy()
         self.queue.clear()
@@ -266,7 +403,7 @@ class _Kernel:
             from ._kernels.region_grow import grow
 
             nothing = np.empty(0, np.int64)
-            grow(np.empty(0, dtype), np.empty(0, np.uint8), nothing, 0, 0, 0.0, 0, nothing, 1.0, 1)
+            grow(np.empty(0, dtype), np.empty(0, np.uint8), nothing, 0, 0, 0.0, 0, nothing, 1.0, 1, 1)
         except Exception:
             # The plain loop does the same, only slower.
             logging.getLogger(__name__).warning("compiling the region growing loop failed", exc_info=True)

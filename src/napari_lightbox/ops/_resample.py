@@ -1,23 +1,25 @@
-"""Interpolation on index grids through SimpleITK, slab by slab of the output.
+"""Interpolation on index grids, slab by slab of the output: through SimpleITK, or compiled where that is ready.
 
 SimpleITK's own geometry stays out of it: an image cannot hold sheared axes there. Images are given without spacing
 and direction, and an affine transform takes output indices to input indices.
 """
 
-import numpy as np
-from scipy import ndimage
+from collections.abc import Callable
 
-from ..progress import track
-from . import _check, _tiles
+import numpy as np
+
+from ..progress import report
+from . import _check, _resample_axes, _tiles
+from ._interpolation import UPWARD, coefficients, store
+from ._resample_compiled import Compiled
 
 # Output voxels a slab: some tenths of a second at most.
 _SLABS = {"nearest": 1 << 23, "linear": 1 << 23, "cubic": 1 << 20}
-_LINES = 1 << 22
 # Positions closer than this to a voxel (in voxels) are on it.
 _ON_VOXEL = 1e-6
-# A nearest voxel is chosen between two at the same distance by rounding up; this keeps float noise out of the choice.
-_UPWARD = 1e-7
 _LEAST_SPLINE_LENGTH = 4
+_CHUNK = 1 << 16
+_WAYS = {"nearest": _resample_axes.nearest, "cubic": _resample_axes.cubic}
 
 
 def pull(data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], order: str, fill: float) -> np.ndarray:
@@ -45,21 +47,47 @@ def pull(data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], order: st
     if _on_voxels(matrix):
         # No interpolation is needed, and none can disturb the last digit.
         order, matrix = "nearest", np.round(matrix)
-    if order == "nearest" and _beyond_doubles(data):
-        # SimpleITK passes values on as doubles: numbers stand for them.
+    if order != "linear" and _resample_axes.along_axes(matrix):
+        return _WAYS[order](data, matrix, shape, fill)
+    slabs = _tiles.slabs(shape, _SLABS[order])
+    compiled = Compiled(order, data.dtype)
+    compiled.ask(int(np.prod(shape)))
+    if not compiled.ready and order == "nearest" and _beyond_doubles(data):
+        # Numbers stand for the values.
         values, numbers = np.unique(np.append(data.ravel(), data.dtype.type(fill)), return_inverse=True)
         places = pull(numbers[:-1].reshape(data.shape).astype(np.int32), matrix, shape, order, int(numbers[-1]))
         return values[places]
     result = np.empty(shape, data.dtype)
-    fetch = _Fetch(data, matrix, order, fill)
-    for slab in track(_tiles.slabs(shape, _SLABS[order]), "slabs"):
-        result[slab] = fetch.slab(slab, shape)
+    done = 0
+    if not compiled.ready:
+        done = _by_simpleitk(data, matrix, order, fill, result, slabs, lambda: compiled.ready)
+    if slabs[done:]:
+        source = compiled.source(data)
+        if source is None:
+            _by_simpleitk(data, matrix, order, fill, result, slabs[done:])
+        else:
+            shift = UPWARD if order == "nearest" else 0.0
+            compiled.fetch(source, data.shape, matrix, result, slabs[done:], shift, fill)
     return result
 
 
+def _by_simpleitk(data, matrix, order, fill, result, slabs, until: Callable[[], bool] = lambda: False) -> int:
+    """Resample slabs of `result` one after the other, and stop where `until` says so; return how many are done."""
+    fetch = _Fetch(data, matrix, order, fill)
+    report("slabs", 0, len(slabs))
+    for done, slab in enumerate(slabs, start=1):
+        fetch.slab(slab, result[slab])
+        report("slabs", done, len(slabs))
+        if until():
+            return done
+    return len(slabs)
+
+
 def _beyond_doubles(data: np.ndarray) -> bool:
-    """Whether a double cannot hold every value."""
-    if data.dtype.kind not in "iu" or data.dtype.itemsize < 8:
+    """Whether SimpleITK, which passes doubles on and takes infinity for the largest number, cannot hand on a value."""
+    if data.dtype.kind == "f":
+        return not all(np.isfinite(data[slab]).all() for slab in _tiles.slabs(data.shape, _CHUNK))
+    if data.dtype.kind == "b" or data.dtype.itemsize < 8:
         return False
     return int(data.max()) > 1 << 53 or int(data.min()) < -(1 << 53)
 
@@ -96,22 +124,24 @@ class _Fetch:
             self.method = sitk.sitkLinear
         else:
             self.method = sitk.sitkBSplineResamplerOrder3
-            data = _coefficients(_lengthen(data).astype(self.pixel))
+            data = coefficients(_lengthen(data).astype(self.pixel))
         self.longer = [axis for axis in range(3) if data.shape[axis] != self.shape[axis]]
         self.image = sitk.GetImageFromArray(np.ascontiguousarray(data))
         self.pixel_id = sitk.GetImageFromArray(np.zeros((1, 1, 1), self.pixel)).GetPixelID()
 
-    def slab(self, slab: slice, shape: tuple[int, ...]) -> np.ndarray:
-        """Return one slab of the output in the type of the input."""
-        size = (slab.stop - slab.start, *shape[1:])
+    def slab(self, slab: slice, out: np.ndarray) -> None:
+        """Write one slab of the output."""
+        size = out.shape
         linear = self.matrix[:3, :3]
         offset = linear[:, 0] * slab.start + self.matrix[:3, 3]
         if self._misses(linear, offset, size):
-            return np.full(size, self.fill).astype(self.dtype)
-        found = self._interpolate(linear, offset, size)
+            out[...] = self.fill
+            return
+        image = self._interpolate(linear, offset, size)
+        # The view is good for as long as the image is there.
+        store(self.sitk.GetArrayViewFromImage(image), out, within=self.order != "cubic")
         for axis in self.longer:
-            found[_outside(linear[axis], offset[axis], size, self.shape[axis])] = self.fill
-        return _cast(found, self.dtype, within=self.order != "cubic")
+            out[_outside(linear[axis], offset[axis], size, self.shape[axis])] = self.fill
 
     def _misses(self, linear: np.ndarray, offset: np.ndarray, size: tuple[int, ...]) -> bool:
         """Whether the whole slab lies beyond one face of the input."""
@@ -120,10 +150,10 @@ class _Fetch:
         high = offset + np.maximum(spans, 0).sum(axis=1)
         return bool((high < -0.5 - _ON_VOXEL).any() or (low > np.array(self.shape) - 0.5 + _ON_VOXEL).any())
 
-    def _interpolate(self, linear: np.ndarray, offset: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    def _interpolate(self, linear: np.ndarray, offset: np.ndarray, size: tuple[int, ...]):
         sitk = self.sitk
         if self.order == "nearest":
-            offset = offset + _UPWARD
+            offset = offset + UPWARD
         transform = sitk.AffineTransform(3)
         transform.SetMatrix(linear[::-1, ::-1].ravel().tolist())
         transform.SetTranslation(offset[::-1].tolist())
@@ -133,7 +163,7 @@ class _Fetch:
         resample.SetInterpolator(self.method)
         resample.SetDefaultPixelValue(float(self.fill))
         resample.SetOutputPixelType(self.pixel_id)
-        return sitk.GetArrayFromImage(resample.Execute(self.image))
+        return resample.Execute(self.image)
 
 
 def _lengthen(data: np.ndarray) -> np.ndarray:
@@ -146,44 +176,8 @@ def _lengthen(data: np.ndarray) -> np.ndarray:
     return data
 
 
-def _coefficients(data: np.ndarray) -> np.ndarray:
-    """Return the coefficients of the cubic B-spline through `data`; works in place."""
-    for axis in range(data.ndim):
-        along = data.ndim - 1 if axis != data.ndim - 1 else 0
-        lines = np.moveaxis(data, along, 0)
-
-        def work(slab: slice, lines=lines, axis=axis, along=along) -> None:
-            part = np.moveaxis(lines[slab], 0, along)
-            part[...] = ndimage.spline_filter1d(part, 3, axis=axis, output=np.float64, mode="mirror")
-
-        _tiles.run(work, _tiles.slabs(lines.shape, _LINES), "slabs")
-    return data
-
-
 def _outside(row: np.ndarray, offset: float, size: tuple[int, ...], length: int) -> np.ndarray:
     """Return which voxels of a slab lie outside an input axis of `length` voxels."""
     z, y, x = (step * np.arange(n) for step, n in zip(row, size, strict=True))
     place = (z[:, None, None] + y[:, None]) + (x + offset)
     return (place < -0.5 - _ON_VOXEL) | (place > length - 0.5 + _ON_VOXEL)
-
-
-def _cast(values: np.ndarray, dtype: np.dtype, within: bool) -> np.ndarray:
-    """Round to `dtype` where it holds whole numbers, in place, and clip unless the values are within its range."""
-    if dtype == values.dtype:
-        return values
-    if dtype.kind == "b":
-        return values >= 0.5
-    if dtype.kind == "f":
-        return values.astype(dtype)
-    if values.dtype.kind in "iu":
-        return values.astype(dtype)
-    rounded = np.rint(values, out=values)
-    if within and dtype.itemsize < 8:
-        # Between whole numbers lies nothing beyond them: only splines overshoot.
-        return rounded.astype(dtype)
-    limits = np.iinfo(dtype)
-    result = np.clip(rounded, limits.min, limits.max).astype(dtype)
-    if dtype.itemsize == 8:
-        # The largest 64-bit integers are no floats: what was clipped to the float above them overflowed.
-        result[rounded >= float(limits.max)] = limits.max
-    return result

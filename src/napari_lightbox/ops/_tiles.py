@@ -1,8 +1,10 @@
 """Filters in tiles: blocks with their surroundings, worked on side by side, with progress and cancel between them."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
 
 import numpy as np
@@ -12,6 +14,7 @@ from ..progress import report, track
 Block = tuple[slice, ...]
 # Seconds after which the listener is asked again, even if no part is done.
 _PATIENCE = 0.2
+_only: ContextVar[tuple[int, int, tuple[int, ...]] | None] = ContextVar("lightbox_only", default=None)
 
 
 def workers() -> int:
@@ -58,7 +61,12 @@ def border_index(start: int, stop: int, size: int, mode: str) -> np.ndarray:
 def with_halo(image: np.ndarray, block: Block, halo: Sequence[int], mode: str) -> np.ndarray:
     """Copy a block of `image` with `halo` more voxels on both sides of every axis; ``"constant"`` borders are 0."""
     index = [border_index(s.start - h, s.stop + h, n, mode) for s, h, n in zip(block, halo, image.shape, strict=True)]
-    result = image[np.ix_(*index)]
+    inside = [bool(i[0] >= 0 and (np.diff(i) == 1).all()) for i in index]
+    cut = [slice(i[0], i[-1] + 1) if free else slice(None) for i, free in zip(index, inside, strict=True)]
+    result = image[tuple(cut)]
+    for axis in range(image.ndim):
+        result = result if inside[axis] else result.take(index[axis], axis)
+    result = result.copy() if all(inside) else result
     if mode == "constant":
         for axis, places in enumerate(index):
             if (places < 0).any():
@@ -67,7 +75,16 @@ def with_halo(image: np.ndarray, block: Block, halo: Sequence[int], mode: str) -
 
 
 def blocks(shape: Sequence[int], voxels: int) -> list[Block]:
-    """Cut `shape` into blocks of at most `voxels` voxels, as near to cubes as they get."""
+    """Cut `shape` into blocks of at most `voxels` voxels, as near to cubes as they get; see `only`."""
+    wanted = _only.get()
+    if wanted is not None and wanted[2] == tuple(shape):
+        axis, index, _ = wanted
+        thin = tuple(1 if a == axis else n for a, n in enumerate(shape))
+        return [(*b[:axis], slice(index, index + 1), *b[axis + 1 :]) for b in _blocks(thin, voxels)]
+    return _blocks(shape, voxels)
+
+
+def _blocks(shape: Sequence[int], voxels: int) -> list[Block]:
     size = list(shape)
     while np.prod(size, dtype=float) > max(1, voxels):
         longest = int(np.argmax(size))
@@ -77,6 +94,20 @@ def blocks(shape: Sequence[int], voxels: int) -> list[Block]:
     for starts, s, n in zip(steps, size, shape, strict=True):
         found = [(*block, slice(i, min(i + s, n))) for block in found for i in starts]
     return found
+
+
+@contextmanager
+def only(axis: int, index: int, shape: Sequence[int]) -> Iterator[None]:
+    """Let `blocks` cut just one slice out of arrays of `shape`: the rest of a result is not looked at.
+
+    For functions whose result in a slice needs no more than the input around it; the rest of their result is left
+    undefined.
+    """
+    token = _only.set((axis, index, tuple(shape)))
+    try:
+        yield
+    finally:
+        _only.reset(token)
 
 
 def slabs(shape: Sequence[int], voxels: int) -> list[slice]:

@@ -1,18 +1,24 @@
 """Filters that take each voxel's neighbourhood into account."""
 
+import math
+from collections.abc import Sequence
+from functools import cache
 from typing import Annotated
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 
+from ..errors import InputError
 from ..types import Border, ImageArray, OddSize
-from . import _check, _tiles, _windows
+from . import _adaptive, _check, _lines, _tiles, _windows
 
 BORDERS = ("reflect", "nearest", "mirror", "constant", "wrap")
 # Window elements that one tile sorts: about a tenth of a second.
 _WORK = 1 << 25
 _TILE = 1 << 19
+# Window elements of a picture so small that preparing its windows takes longer than scipy takes altogether.
+_LITTLE_WORK = 1 << 14
+_LITTLE_SQUARES = 1 << 13
 
 
 def median(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect") -> ImageArray:
@@ -53,18 +59,355 @@ def median(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect") ->
     image = _check.image(image)
     sizes = _check.odd_sizes(size, image.ndim)
     mode = _check.choice(mode, BORDERS, "mode")
+    window = math.prod(sizes)
+    square = sizes == (3, 3)
+    little = _LITTLE_SQUARES if square else _LITTLE_WORK
+    if image.ndim > 1 and image.size * window <= little and _same_in_scipy(image):
+        return ndimage.median_filter(image, footprint=_footprint(sizes), mode=mode)
     result = np.empty(image.shape, image.dtype)
-    if max(sizes) == 1:
+    if window == 1:
         result[...] = image
         return result
     halo = [s // 2 for s in sizes]
 
     def work(block: _tiles.Block) -> None:
-        padded = _windows.sortable(_tiles.with_halo(image, block, halo, mode))
-        result[block] = _windows.medians(padded, sizes)
+        padded = _tiles.with_halo(image, block, halo, mode)
+        if square:
+            result[block] = _windows.medians_of_nine(padded)
+        elif padded.dtype == bool:
+            result[block] = _windows.majorities(padded, sizes)
+        else:
+            result[block] = _windows.medians(_windows.sortable(padded), sizes)
 
-    _tiles.run(work, _tiles.blocks(image.shape, min(_TILE, _WORK // int(np.prod(sizes)))), "tiles")
+    _tiles.run(work, _tiles.blocks(image.shape, min(_TILE, _WORK // window)), "tiles")
     return result
+
+
+def _same_in_scipy(image: np.ndarray) -> bool:
+    """Whether scipy's median takes such voxels and means the same: no NaN, nothing beyond exact doubles."""
+    kind, size = image.dtype.kind, image.dtype.itemsize
+    if kind == "f":
+        largest = image.max()
+        return size > 2 and bool(largest == largest)
+    return size < 8 or bool(image.max() <= 1 << 53 and (kind == "u" or image.min() >= -(1 << 53)))
+
+
+@cache
+def _footprint(sizes: tuple[int, ...]) -> np.ndarray:
+    return np.ones(sizes, bool)
+
+
+def minimum(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect") -> ImageArray:
+    """Replace every voxel by the smallest value of the window around it.
+
+    Equals ``scipy.ndimage.minimum_filter(image, size, mode=mode)`` exactly wherever there is no NaN. (64-bit integers
+    beyond 2 ** 53 keep all their digits, which they lose in scipy.)
+
+    Parameters
+    ----------
+    image : ndarray
+        Real numbers of any shape; every axis is filtered.
+    size : int or sequence of int
+        Width of the window in voxels, odd; for all axes, or one width an axis.
+    mode : {"reflect", "nearest", "mirror", "constant", "wrap"}
+        What lies beyond the border, as in `median`.
+
+    Returns
+    -------
+    ndarray
+        Same shape and type as `image`. A window that holds NaN gives NaN.
+
+    Raises
+    ------
+    InputError
+        If the image is empty, complex or not numeric, or the size is even or below 1.
+
+    References
+    ----------
+    R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 5.3, Max and min filters.
+
+    Examples
+    --------
+    >>> minimum(np.array([4, 9, 2, 3, 8]), 3)
+    array([4, 2, 2, 2, 3])
+    """
+    return _extreme(np.minimum, image, size, mode)
+
+
+def maximum(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect") -> ImageArray:
+    """Replace every voxel by the largest value of the window around it.
+
+    Equals ``scipy.ndimage.maximum_filter(image, size, mode=mode)`` exactly, as `minimum` says.
+
+    Parameters
+    ----------
+    image : ndarray
+        Real numbers of any shape; every axis is filtered.
+    size : int or sequence of int
+        Width of the window in voxels, odd; for all axes, or one width an axis.
+    mode : {"reflect", "nearest", "mirror", "constant", "wrap"}
+        What lies beyond the border, as in `median`.
+
+    Returns
+    -------
+    ndarray
+        Same shape and type as `image`. A window that holds NaN gives NaN.
+
+    Raises
+    ------
+    InputError
+        If the image is empty, complex or not numeric, or the size is even or below 1.
+
+    References
+    ----------
+    R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 5.3, Max and min filters.
+
+    Examples
+    --------
+    >>> maximum(np.array([4, 9, 2, 3, 8]), 3)
+    array([9, 9, 9, 8, 8])
+    """
+    return _extreme(np.maximum, image, size, mode)
+
+
+def _extreme(pick: np.ufunc, image: ImageArray, size, mode: str) -> np.ndarray:
+    image = _check.image(image)
+    sizes = _check.odd_sizes(size, image.ndim)
+    mode = _check.choice(mode, BORDERS, "mode")
+    dtype = image.dtype
+    # Half floats have no vector instructions for it; as floats they keep their values.
+    inner = np.dtype(np.float32) if dtype == np.float16 else dtype
+    return _lines.passes(
+        image, sizes, mode, lambda axis: _lines.extremes(pick, sizes[axis]), dtype=dtype, between=dtype, inner=inner
+    )
+
+
+def percentile(
+    image: ImageArray,
+    percentile: Annotated[float, {"min": 0.0, "max": 100.0, "step": 5.0, "unit": "%"}] = 50.0,
+    size: OddSize = 3,
+    *,
+    mode: Border = "reflect",
+) -> ImageArray:
+    """Replace every voxel by a percentile of the window around it.
+
+    Of the n values of the window in increasing order, the one at place ``floor(n * percentile / 100)`` is taken,
+    counted from 0: an existing value, never one in between. 0 is the minimum, 50 the median, 100 the maximum. Equals
+    ``scipy.ndimage.percentile_filter(image, percentile, size, mode=mode)`` exactly wherever there is no NaN.
+
+    Parameters
+    ----------
+    image : ndarray
+        Real numbers of any shape; every axis is filtered.
+    percentile : float
+        Which of the ordered values is taken, from 0 to 100 %.
+    size : int or sequence of int
+        Width of the window in voxels, odd; for all axes, or one width an axis.
+    mode : {"reflect", "nearest", "mirror", "constant", "wrap"}
+        What lies beyond the border, as in `median`.
+
+    Returns
+    -------
+    ndarray
+        Same shape and type as `image`. A window that holds NaN gives NaN; infinite values are ordered like others.
+
+    Raises
+    ------
+    InputError
+        If the image is empty, complex or not numeric, the size is even or below 1, or the percentile lies outside 0
+        to 100.
+
+    References
+    ----------
+    R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 5.3, Order-statistic filters.
+
+    Examples
+    --------
+    >>> percentile(np.array([4, 9, 2, 3, 8]), 25, size=5)
+    array([4, 3, 3, 3, 3])
+    """
+    image = _check.image(image)
+    share = _check.number(percentile, "percentile", least=0)
+    if share > 100:
+        raise InputError(f"percentile must be at most 100, not {percentile!r}")
+    sizes = _check.odd_sizes(size, image.ndim)
+    mode = _check.choice(mode, BORDERS, "mode")
+    count = math.prod(sizes)
+    rank = min(int(count * share / 100), count - 1)
+    if rank in (0, count - 1):
+        return _extreme(np.minimum if rank == 0 else np.maximum, image, sizes, mode)
+    if rank == count // 2:
+        return median(image, sizes, mode=mode)
+    result = np.empty(image.shape, image.dtype)
+    halo = [s // 2 for s in sizes]
+
+    def work(block: _tiles.Block) -> None:
+        padded = _tiles.with_halo(image, block, halo, mode)
+        result[block] = _windows.ranked(_windows.sortable(padded), sizes, rank)
+
+    _tiles.run(work, _tiles.blocks(image.shape, min(_TILE, max(1, _WORK // count))), "tiles")
+    return result
+
+
+def mean(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect") -> ImageArray:
+    """Replace every voxel by the mean of the window around it.
+
+    The sum of whole numbers is exact and rounded once, at the end; ``scipy.ndimage.uniform_filter`` of the image as
+    float64 is the same but for that.
+
+    Parameters
+    ----------
+    image : ndarray
+        Real numbers of any shape; every axis is filtered. bool counts as 0 and 1.
+    size : int or sequence of int
+        Width of the window in voxels, odd; for all axes, or one width an axis.
+    mode : {"reflect", "nearest", "mirror", "constant", "wrap"}
+        What lies beyond the border, as in `median`.
+
+    Returns
+    -------
+    ndarray
+        Same shape as `image`, and same type: integers are rounded to the nearest one, halves to the even one. float32
+        for bool. A window that holds NaN gives NaN, one that holds an infinite value that or, with both signs, NaN.
+
+    Raises
+    ------
+    InputError
+        If the image is empty, complex or not numeric, or the size is even or below 1.
+
+    References
+    ----------
+    R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 3.5, Box filter kernels.
+
+    Examples
+    --------
+    >>> mean(np.array([3, 9, 3, 3, 3]), 3)
+    array([5, 5, 5, 3, 3])
+    """
+    image = _check.image(image)
+    sizes = _check.odd_sizes(size, image.ndim)
+    mode = _check.choice(mode, BORDERS, "mode")
+    count = math.prod(sizes)
+    dtype = _smooth_type(image.dtype)
+    inner = _sum_type(image.dtype, count)
+    return _lines.passes(
+        image,
+        sizes,
+        mode,
+        lambda axis: _lines.sums(sizes[axis]),
+        dtype=dtype,
+        between=inner,
+        inner=inner,
+        finish=lambda total: _into(total / count, dtype),
+    )
+
+
+def _smooth_type(dtype: np.dtype) -> np.dtype:
+    return np.dtype(np.float32) if dtype.kind == "b" else dtype
+
+
+def _sum_type(dtype: np.dtype, count: int) -> np.dtype:
+    """Return the integer type that holds any sum of `count` values of `dtype`, or float64 where none does."""
+    if dtype.kind != "f":
+        largest = 1 if dtype.kind == "b" else max(np.iinfo(dtype).max, -int(np.iinfo(dtype).min))
+        for found in (np.int32, np.int64):
+            if largest * count <= np.iinfo(found).max:
+                return np.dtype(found)
+    return np.dtype(np.float64)
+
+
+def _into(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Round `values` in place where `dtype` holds integers, keeping them inside its range."""
+    if dtype.kind != "f":
+        np.rint(values, out=values)
+        if dtype.itemsize == 8:
+            # The largest integer itself is no double.
+            np.minimum(values, np.nextafter(float(np.iinfo(dtype).max), 0), out=values)
+    return values
+
+
+def gaussian(
+    image: ImageArray,
+    spacing: Sequence[float],
+    sigma: Annotated[float, {"min": 0.0, "max": 100.0, "step": 0.5, "unit": "mm"}] = 1.0,
+    *,
+    mode: Border = "reflect",
+) -> ImageArray:
+    """Blur with a Gaussian bell of a width in mm.
+
+    Equals ``scipy.ndimage.gaussian_filter(image, sigma / spacing, mode=mode)`` of the image as float64, within
+    rounding. The bell ends at four standard deviations.
+
+    Parameters
+    ----------
+    image : ndarray
+        Real numbers of any shape; every axis is filtered. bool counts as 0 and 1.
+    spacing : sequence of float
+        Distance of neighbouring voxels in mm, in array order.
+    sigma : float or sequence of float
+        Standard deviation of the bell in mm, for all axes or one an axis; 0 changes nothing.
+    mode : {"reflect", "nearest", "mirror", "constant", "wrap"}
+        What lies beyond the border, as in `median`.
+
+    Returns
+    -------
+    ndarray
+        Same shape as `image`, and same type: integers are rounded to the nearest one. float32 for bool. A window that
+        holds NaN gives NaN, one that holds an infinite value that or, with both signs, NaN.
+
+    Raises
+    ------
+    InputError
+        If the image is empty, complex or not numeric, sigma is negative, or the spacing does not fit.
+
+    References
+    ----------
+    R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 3.5, Lowpass Gaussian filter kernels.
+
+    Examples
+    --------
+    >>> gaussian(np.array([0, 0, 100, 0, 0]), spacing=(2.0,), sigma=2.0)
+    array([ 6, 24, 40, 24,  6])
+    """
+    image = _check.image(image)
+    mode = _check.choice(mode, BORDERS, "mode")
+    bells = [_bell(width) for width in _widths(sigma, _check.steps(spacing, image.ndim))]
+    dtype, inner = _smooth_type(image.dtype), _check.float_type(image.dtype)
+    return _lines.passes(
+        image,
+        [2 * len(bell) - 1 for bell in bells],
+        mode,
+        lambda axis: _lines.weighted(bells[axis]),
+        dtype=dtype,
+        between=inner,
+        inner=inner,
+        finish=lambda values: _into(values, dtype),
+    )
+
+
+def gaussian_reach(spacing: Sequence[float], sigma: float | Sequence[float], **_) -> tuple[int, ...]:
+    """Return how many voxels along each axis the bell of `gaussian` reaches."""
+    return tuple(len(_bell(width)) - 1 for width in _widths(sigma, np.asarray(spacing, float)))
+
+
+def _widths(sigma, steps: np.ndarray) -> np.ndarray:
+    """Return the standard deviation along each axis in voxels."""
+    if isinstance(sigma, Sequence | np.ndarray) and not isinstance(sigma, str):
+        widths = _check.vector(sigma, "sigma", len(steps))
+    else:
+        widths = np.full(len(steps), _check.number(sigma, "sigma", least=0))
+    if (widths < 0).any():
+        raise InputError(f"sigma must be at least 0 mm, not {sigma!r}")
+    if (widths > 1000 * steps).any():
+        raise InputError(f"sigma {sigma!r} is more than 1000 voxels: use a smaller one")
+    return widths / steps
+
+
+def _bell(sigma: float) -> np.ndarray:
+    """Return the right half of a Gaussian profile with sum 1, from its centre to four standard deviations."""
+    reach = int(4 * sigma + 0.5)
+    half = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2) if reach else np.ones(1)
+    return half / (2 * half.sum() - half[0])
 
 
 def adaptive_median(
@@ -117,88 +460,8 @@ def adaptive_median(
 
     def work(block: _tiles.Block) -> None:
         padded = _windows.sortable(_tiles.with_halo(image, block, [reach] * image.ndim, mode))
-        result[block] = _adaptive_tile(padded, max_size)
+        result[block] = _adaptive.tile(padded, max_size)
 
     voxels = min(_TILE, max(1, 2 * _WORK // max_size**image.ndim))
     _tiles.run(work, _tiles.blocks(image.shape, voxels), "tiles")
     return result
-
-
-def _adaptive_tile(padded: np.ndarray, max_size: int) -> np.ndarray:
-    """Filter the inside of a block that has a halo of ``max_size // 2`` on every side."""
-    reach = max_size // 2
-    inside = (slice(reach, -reach),) * padded.ndim
-    nan = np.isnan(padded) if padded.dtype.kind == "f" else None
-    if nan is not None and not nan.any():
-        nan = None
-    if nan is not None:
-        # The minimum and maximum filters know no NaN: it is taken out, and its windows are marked.
-        padded = np.where(nan, padded.dtype.type(0), padded)
-    result = padded[inside].flatten()
-    shape = padded[inside].shape
-    still_open = np.arange(result.size)
-    suspects = np.empty(0, padded.dtype)
-    for size in range(3, max_size + 1, 2):
-        stage = _Stage(padded, size, reach, nan)
-        done, values, suspects = stage.decide(still_open, suspects, last=size == max_size)
-        result[still_open[done]] = values[done]
-        still_open = still_open[~done]
-        if not len(still_open):
-            break
-    return result.reshape(shape)
-
-
-class _Stage:
-    """One window size of the adaptive median on one tile; voxels are named by their flat index in the tile."""
-
-    def __init__(self, padded: np.ndarray, size: int, reach: int, nan: np.ndarray | None) -> None:
-        inside = (slice(reach, -reach),) * padded.ndim
-        self.sizes = (size,) * padded.ndim
-        self.shape = padded[inside].shape
-        self.centre = padded[inside].ravel()
-        self.low = ndimage.minimum_filter(padded, size)[inside].ravel()
-        self.high = ndimage.maximum_filter(padded, size)[inside].ravel()
-        self.nan = None if nan is None else ndimage.maximum_filter(nan, size)[inside].ravel()
-        edge = reach - size // 2
-        self.trimmed = padded[tuple(slice(edge, n - edge) for n in padded.shape)]
-
-    def decide(self, at: np.ndarray, suspects: np.ndarray, last: bool):
-        """Return which voxels `at` are done, new values for all, and the values most medians are stuck at."""
-        low, high, centre = self.low[at], self.high[at], self.centre[at]
-        middle = self._medians(at, low, high, suspects)
-        passed = (low < middle) & (middle < high)
-        values = np.where(passed & (low < centre) & (centre < high), centre, middle)
-        if self.nan is not None:
-            nan = self.nan[at]
-            passed &= ~nan
-            values[nan] = np.nan
-        stuck, counts = np.unique(middle[~passed], return_counts=True)
-        return passed | last, values, stuck[np.argsort(-counts, kind="stable")[:2]]
-
-    def _medians(self, at: np.ndarray, low: np.ndarray, high: np.ndarray, suspects: np.ndarray) -> np.ndarray:
-        """Return the medians; windows that one value fills to more than half need no sorting."""
-        middle = low.copy()
-        unknown = low < high
-        count = int(np.prod(self.sizes))
-        for value in suspects:
-            if np.count_nonzero(unknown) * count < 8 * self.trimmed.size:
-                break
-            majority = _box_count(self.trimmed == value, self.sizes[0]).ravel()[at] > count // 2
-            middle[majority] = value
-            unknown &= ~majority
-        if 2 * np.count_nonzero(unknown) > self.low.size:
-            return _windows.medians(self.trimmed, self.sizes).ravel()[at]
-        views = sliding_window_view(self.trimmed, self.sizes)
-        middle[unknown] = _windows.medians_at(views, np.unravel_index(at[unknown], self.shape))
-        return middle
-
-
-def _box_count(mask: np.ndarray, size: int) -> np.ndarray:
-    """Count the true voxels of every window of `size` that lies wholly inside `mask`."""
-    counts = mask.astype(np.int32)
-    for axis in range(mask.ndim):
-        sums = np.cumsum(counts, axis=axis, dtype=np.int32)
-        sums = np.insert(sums, 0, 0, axis=axis)
-        length = sums.shape[axis]
-        counts = np.take(sums, range(size, length), axis=axis) - np.take(sums, range(length - size), axis=axis)
-    return counts

@@ -5,13 +5,18 @@ from typing import Annotated, Literal
 import numpy as np
 import scipy.fft
 
+from .. import remarks
 from ..errors import InputError
 from ..progress import track
-from ..types import ImageArray
-from . import _check, _tiles
+from ..types import ImageArray, Role
+from . import _check, _frequency_filter, _frequency_spikes, _tiles
 
 # Points of the shown spectrum as a person types them: "12, 30; -5, 8".
-SpectrumPoints = Annotated[str, {"unit": "samples"}]
+SpectrumPoints = Annotated[
+    str, Role("frequencies"), {"unit": "samples", "placeholder": "auto, or such as 12, 30; -5, 8"}
+]
+Spacing = Annotated[tuple[float, ...] | None, Role("spacing")]
+Profile = Literal["ideal", "butterworth", "gaussian"]
 _SPREADS = "a Fourier transform would spread them over the whole image, so replace them first"
 _SLAB = 1 << 22
 
@@ -63,14 +68,14 @@ def spectrum(image: ImageArray) -> ImageArray:
 
 def notch(
     image: ImageArray,
-    centers: SpectrumPoints,
+    centers: SpectrumPoints = "auto",
     *,
     radius: Annotated[float, {"min": 0.5, "max": 1000.0, "step": 0.5, "unit": "samples"}] = 5.0,
-    kind: Literal["ideal", "butterworth", "gaussian"] = "butterworth",
+    kind: Profile = "butterworth",
     order: Annotated[int, {"min": 1, "max": 20}] = 2,
     mode: Literal["reject", "pass"] = "reject",
 ) -> ImageArray:
-    """Remove a periodic pattern from a 2D image, or keep only that pattern: a notch filter.
+    """Remove a periodic pattern from an image, or keep only that pattern: a notch filter.
 
     With D the distance of a frequency from the centre of a notch and D0 the radius, a notch lets through
 
@@ -81,17 +86,20 @@ def notch(
     The filter H is the product of all notches and of their mirror images through the zero frequency, which are added
     by themselves, as the spectrum of a real image has every spike twice. ``mode="pass"`` filters with 1 - H. A
     spectrum is periodic, so distances are measured around its edge, where a notch may reach over. Butterworth and
-    Gaussian notches have tails: close to the zero frequency they lower the mean of the image a little.
+    Gaussian notches have tails: close to the zero frequency they lower the mean of the image a little. An image counts
+    as periodic, too: what is filtered at one border shows at the opposite one.
 
     Parameters
     ----------
     image : ndarray
-        (y, x), real numbers.
-    centers : str or (n, 2) array_like
+        (y, x) or (z, y, x), real numbers; a volume is transformed along all three axes.
+    centers : str or (n, ndim) array_like
         Centres of the notches as offsets (v, u) from the centre of the picture that `spectrum` shows, down and to the
-        right, in samples: a spike shown at row r and column c of an image of M rows and N columns has the offset
-        (r - M // 2, c - N // 2). v is the number of cycles over the height, u that over the width. Fractions are
-        allowed; one of each pair of spikes is enough. As text: ``"12, 30; -5, 8"``.
+        right, in samples, or ``"auto"`` for the spikes that `find_spikes` finds: a spike shown at row r and column c
+        of an image of M rows and N columns has the offset (r - M // 2, c - N // 2). v is the number of cycles over the
+        height, u that over the width; a volume takes (w, v, u), with w the cycles over its depth. Fractions are
+        allowed; one of each pair of spikes is enough. As text: ``"12, 30; -5, 8"``. Through `apply` a row may begin
+        with the slice it is for, as stored, and before it the frame.
     radius : float
         D0 in samples.
     kind : {"ideal", "butterworth", "gaussian"}
@@ -105,17 +113,17 @@ def notch(
     -------
     ndarray
         Same shape; float32, or float64 where the image has float64 or integers of 32 bits or more. Nothing is rounded,
-        wrapped or clipped.
+        wrapped or clipped. Without centres, or spikes, the image comes back as it is.
 
     Raises
     ------
     InputError
-        If the image is not 2D or holds NaN or infinite values, a centre lies outside the spectrum, or a notch to be
-        rejected reaches the zero frequency, which is the mean of the image.
+        If the image is not 2D or 3D or holds NaN or infinite values, a centre lies outside the spectrum, or a notch to
+        be rejected reaches the zero frequency, which is the mean of the image.
 
     References
     ----------
-    R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 4.10, Notch filters.
+    R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 4.10 and 5.4, Notch filters.
 
     Examples
     --------
@@ -125,55 +133,214 @@ def notch(
     >>> bool(np.abs(cleaned - 100).max() < 1e-9)
     True
     """
-    image = _finite_image(image, dims=(2,))
-    points = _check.points(centers, 2, "centers")
+    image = _finite_image(image, dims=(2, 3))
     radius = _check.number(radius, "radius", above=0)
-    kind = _check.choice(kind, ("ideal", "butterworth", "gaussian"), "kind")
-    mode = _check.choice(mode, ("reject", "pass"), "mode")
-    order = _check.whole(order, "order")
+    kind, mode, order = _profile(kind, mode, order)
+    if isinstance(centers, str) and centers.strip().lower() in ("", "auto"):
+        # A spike so close to the mean could not be rejected.
+        points = _found_spikes(image, int(np.clip(np.ceil(radius), _frequency_spikes.CORE + 1, max(image.shape) + 5)))
+    elif isinstance(centers, list | tuple | np.ndarray) and not len(centers):
+        points = np.zeros((0, image.ndim))
+    else:
+        points = _check.points(centers, image.ndim, "centers")
     _check_centers(points, image.shape, radius, mode)
-    transfer = np.ones((image.shape[0], image.shape[1] // 2 + 1))
-    for v, u in track(points, "notches"):
-        transfer *= _profile(_distance(image.shape, v, u), radius, kind, order)
-        transfer *= _profile(_distance(image.shape, -v, -u), radius, kind, order)
-    if mode == "pass":
-        transfer = 1 - transfer
-    workers = _tiles.workers()
-    filtered = scipy.fft.rfft2(image.astype(np.float64), workers=workers) * transfer
-    return scipy.fft.irfft2(filtered, image.shape, workers=workers).astype(_check.float_type(image.dtype))
+    transfer, key = _frequency_filter.notches(points, image.shape, radius, kind, order, mode)
+    if not len(points) and mode == "reject":
+        return image.astype(_check.float_type(image.dtype))
+    return _frequency_filter.multiplied(image, transfer, key)
 
 
-def _check_centers(points: np.ndarray, shape: tuple[int, int], radius: float, mode: str) -> None:
+def _found_spikes(image: np.ndarray, guard: int) -> np.ndarray:
+    points = find_spikes(image, guard=guard)
+    remarks.choose("centers", points.tolist())
+    names = "v, u" if image.ndim == 2 else "w, v, u"
+    if len(points):
+        places = ", ".join(f"({', '.join(str(n) for n in point)})" for point in points.tolist())
+        count = "1 spike" if len(points) == 1 else f"{len(points)} spikes"
+        remarks.note(f"{count} found in the spectrum at ({names}) = {places}")
+    else:
+        remarks.note("no spikes found in the spectrum: nothing is removed")
+    return points.astype(float)
+
+
+def find_spikes(
+    image: ImageArray,
+    *,
+    threshold: Annotated[float, {"min": 1.0, "max": 100.0}] = 4.0,
+    limit: Annotated[int, {"min": 1, "max": 400}] = 20,
+    guard: Annotated[int, {"min": 0, "max": 10000, "unit": "samples"}] = _frequency_spikes.CORE + 1,
+) -> np.ndarray:
+    """Find the spikes that periodic patterns make in the spectrum of an image.
+
+    The logarithm of the magnitude is taken of the image under a Blackman-Harris window, so that the borders of the
+    image, where it does not continue periodically, leave no cross in the spectrum; what is typical of a frequency's
+    distance from zero is taken off. A frequency is a spike where the rest
+
+    - is the highest within 4 samples along every axis,
+    - lies at least `threshold` times the spread above the median of its surroundings, from there to 9 samples away;
+      the spread is 1.4826 times the median absolute deviation from that median,
+    - is at least twice the magnitude of everything in these surroundings, except for stronger spikes. Edges make
+      ridges, which are as high a little further on, and are left alone by this.
+
+    Parameters
+    ----------
+    image : ndarray
+        (y, x) or (z, y, x), real numbers.
+    threshold : float
+        Least height above the surroundings, in spreads of these. Noise stays below 3.
+    limit : int
+        Largest number of spikes.
+    guard : int
+        Frequencies of at most so many samples along every axis are left out: the anatomy, not a pattern.
+
+    Returns
+    -------
+    ndarray of int
+        (n, ndim) offsets from the zero frequency, (v, u) or (w, v, u), as `notch` takes them; the strongest first, one
+        of each pair of mirror images. An axis of fewer than 24 samples is too short to part frequencies along it.
+
+    Raises
+    ------
+    InputError
+        If the image is not 2D or 3D or holds NaN or infinite values, or a parameter is out of range.
+
+    References
+    ----------
+    R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 5.4, Periodic noise reduction;
+    F. J. Harris, On the use of windows for harmonic analysis with the discrete Fourier transform, Proc. IEEE 66, 1978.
+
+    Examples
+    --------
+    >>> y, x = np.mgrid[:64, :64]
+    >>> blob = np.exp(-((y - 30) ** 2 + (x - 34) ** 2) / 200)
+    >>> find_spikes(blob + 0.1 * np.sin(2 * np.pi * (12 * y - 20 * x) / 64)).tolist()
+    [[12, -20]]
+    """
+    image = _finite_image(image, dims=(2, 3))
+    threshold = _check.number(threshold, "threshold", above=0)
+    limit = _check.whole(limit, "limit")
+    guard = _check.whole(guard, "guard", 0)
+    return _frequency_spikes.find(image, threshold, limit, guard)
+
+
+def band_reject(
+    image: ImageArray,
+    center: Annotated[float, {"min": 0.0, "max": 100000.0, "step": 1.0}],
+    width: Annotated[float, {"min": 0.0, "max": 100000.0, "step": 1.0}],
+    *,
+    unit: Literal["samples", "cycles/mm"] = "samples",
+    kind: Profile = "butterworth",
+    order: Annotated[int, {"min": 1, "max": 20}] = 2,
+    mode: Literal["reject", "pass"] = "reject",
+    spacing: Spacing = None,
+) -> ImageArray:
+    """Remove a band of frequencies, whatever their direction, or keep only that band.
+
+    With D the distance of a frequency from zero, C0 the centre of the band and W its width, the filter lets through
+
+    - ideal: 0 where C0 - W / 2 <= D <= C0 + W / 2, else 1
+    - Butterworth of order n: 1 / (1 + (D W / (D ** 2 - C0 ** 2)) ** (2 n))
+    - Gaussian: 1 - exp(-((D ** 2 - C0 ** 2) / (D W)) ** 2)
+
+    ``mode="pass"`` lets through one minus that: a band-pass filter. An image counts as periodic: what is filtered at
+    one border shows at the opposite one.
+
+    Parameters
+    ----------
+    image : ndarray
+        (y, x) or (z, y, x), real numbers; in a volume the band is a shell.
+    center : float
+        Frequency in the middle of the band, above 0.
+    width : float
+        Width of the band, above 0.
+    unit : {"samples", "cycles/mm"}
+        Unit of both. Samples are those of the picture that `spectrum` shows, cycles over the length of each axis: a
+        circle there, yet as long as the axes differ in length not one frequency. Cycles per mm are one physical
+        frequency in every direction: a pattern that repeats every 4 mm has 0.25.
+    kind : {"ideal", "butterworth", "gaussian"}
+        Profile of the band. The ideal one rings.
+    order : int
+        Order n of the Butterworth profile: the higher, the sharper.
+    mode : {"reject", "pass"}
+        Remove the band, or keep it alone.
+    spacing : tuple of float, optional
+        Size of a voxel in mm, in array order; needed for cycles/mm.
+
+    Returns
+    -------
+    ndarray
+        Same shape; float32, or float64 where the image has float64 or integers of 32 bits or more. Nothing is rounded,
+        wrapped or clipped.
+
+    Raises
+    ------
+    InputError
+        If the image is not 2D or 3D or holds NaN or infinite values, the band lies outside the spectrum, or a band to
+        be rejected reaches the zero frequency, which is the mean of the image.
+
+    References
+    ----------
+    R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 4.10, Bandreject and bandpass filters.
+
+    Examples
+    --------
+    >>> y, x = np.mgrid[:32, :32]
+    >>> wave = np.sin(2 * np.pi * 8 * x / 32)
+    >>> cleaned = band_reject(100 + wave, 8, 2, kind="ideal")
+    >>> bool(np.abs(cleaned - 100).max() < 1e-9)
+    True
+    """
+    image = _finite_image(image, dims=(2, 3))
+    center = _check.number(center, "center", above=0)
+    width = _check.number(width, "width", above=0)
+    unit = _check.choice(unit, ("samples", "cycles/mm"), "unit")
+    kind, mode, order = _profile(kind, mode, order)
+    steps = np.ones(image.ndim)
+    if unit == "cycles/mm":
+        if spacing is None:
+            raise InputError("unit 'cycles/mm' needs spacing: give the size of a voxel in mm along every axis")
+        steps = 1 / (_check.steps(spacing, image.ndim) * image.shape)
+    _check_band(center, width, unit, mode, float(np.hypot.reduce(steps * (np.array(image.shape) // 2))))
+    transfer, key = _frequency_filter.band(steps.tolist(), center, width, kind, order, mode)
+    return _frequency_filter.multiplied(image, transfer, key)
+
+
+def _profile(kind: str, mode: str, order: int) -> tuple[str, str, int]:
+    kind = _check.choice(kind, ("ideal", "butterworth", "gaussian"), "kind")
+    return kind, _check.choice(mode, ("reject", "pass"), "mode"), _check.whole(order, "order")
+
+
+def _check_band(center: float, width: float, unit: str, mode: str, highest: float) -> None:
+    if center - width / 2 > highest:
+        raise InputError(
+            f"the band from {center - width / 2:g} {unit} lies outside the spectrum, which ends at {highest:g}: choose "
+            "a lower center"
+        )
+    for name, value in (("center", center), ("width", width)):
+        if not 1e-6 * highest <= value <= 1e6 * max(center, highest):
+            raise InputError(f"{name} {value:g} {unit} is out of range: the spectrum ends at {highest:g}")
+    if mode == "reject" and center - width / 2 <= 0:
+        raise InputError(
+            f"the band of width {width:g} around {center:g} {unit} reaches 0, the mean of the image: use a smaller "
+            "width or a higher center"
+        )
+
+
+def _check_centers(points: np.ndarray, shape: tuple[int, ...], radius: float, mode: str) -> None:
     limits = np.array(shape) / 2
-    for v, u in points:
-        if abs(v) > limits[0] or abs(u) > limits[1]:
+    for point in points:
+        place = ", ".join(f"{p:g}" for p in point)
+        if (np.abs(point) > limits).any():
+            reach = " and ".join(f"from {-n:g} to {n:g}" for n in limits)
+            names = "(v, u)" if len(shape) == 2 else "(w, v, u)"
             raise InputError(
-                f"centre ({v:g}, {u:g}) lies outside the spectrum: offsets (v, u) from its centre reach from "
-                f"{-limits[0]:g} to {limits[0]:g} and from {-limits[1]:g} to {limits[1]:g}"
+                f"centre ({place}) lies outside the spectrum: offsets {names} from its centre reach {reach}"
             )
-        if mode == "reject" and np.hypot(v, u) <= radius:
+        if mode == "reject" and np.sqrt((point**2).sum()) <= radius:
             raise InputError(
-                f"the notch at ({v:g}, {u:g}) with radius {radius:g} reaches (0, 0), the mean of the image: "
-                "move it away from there or use a smaller radius"
+                f"the notch at ({place}) with radius {radius:g} reaches zero, the mean of the image: move it away from "
+                "there or use a smaller radius"
             )
-
-
-def _distance(shape: tuple[int, int], v: float, u: float) -> np.ndarray:
-    """Return the distance of every frequency of the half spectrum from (v, u), around the edge where that is nearer."""
-    rows = np.arange(shape[0], dtype=float) - v
-    columns = np.arange(shape[1] // 2 + 1, dtype=float) - u
-    rows, columns = (np.abs((d + n / 2) % n - n / 2) for d, n in zip((rows, columns), shape, strict=True))
-    return np.hypot(rows[:, None], columns)
-
-
-def _profile(distance: np.ndarray, radius: float, kind: str, order: int) -> np.ndarray:
-    """Return what one notch lets through."""
-    if kind == "ideal":
-        return (distance > radius).astype(float)
-    if kind == "gaussian":
-        return -np.expm1(-0.5 * (distance / radius) ** 2)
-    with np.errstate(divide="ignore", over="ignore"):
-        return 1 / (1 + (radius / distance) ** (2 * order))
 
 
 def _finite_image(image, dims=None) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import InputError
 from ..progress import track
 from ..types import ImageArray, LabelArray
+from ..volume import Volume
 from . import _check, _tiles
 
 _SLAB = 1 << 21
@@ -65,6 +66,104 @@ def label_table(labels: LabelArray, spacing: Sequence[float], image: ImageArray 
         size = {"volume_ml": voxels * unit / 1000} if len(steps) == 3 else {"area_mm2": voxels * unit}
         rows.append({"label": value, "voxels": voxels, **size, **(tally.row(place) if image is not None else {})})
     return rows
+
+
+def table(labels: Volume, image: Volume | None = None) -> list[dict[str, Any]]:
+    """Measure every label of a volume where it lies in the patient.
+
+    Parameters
+    ----------
+    labels : Volume
+        Of kind ``"labels"``, or a mask of bool.
+    image : Volume, optional
+        Grey values on the same grid; of one frame, or of as many as the labels.
+
+    Returns
+    -------
+    list of dict
+        A row for every label of every frame: ``frame`` (index; None without frames), ``label``, ``name``, ``voxels``;
+        ``volume_mm3`` and ``volume_ml`` (``area_mm2`` of a single slice; None where the spacing is unknown); ``x_mm``,
+        ``y_mm``, ``z_mm``: the centroid in LPS; ``x_first`` to ``z_last``: the first and the last voxel of the bounding
+        box along the stored axes, counted from 0; and with an image ``mean``, ``sd``, ``min``, ``max`` as `label_table`
+        has them.
+
+    Raises
+    ------
+    InputError
+        If `labels` is an image.
+    GridError
+        If the image lies on another grid.
+
+    Examples
+    --------
+    >>> cube = np.zeros((4, 4, 4), np.uint8)
+    >>> cube[1:3, 1:3, 2] = 5
+    >>> volume = Volume.from_array(cube, spacing=(2, 1, 1), kind="labels", labels={5: "node"})
+    >>> row = table(volume)[0]
+    >>> row["name"], row["volume_mm3"], row["x_mm"], row["z_mm"], row["y_first"], row["y_last"]
+    ('node', 8.0, 2.0, 3.0, 1, 2)
+    """
+    if labels.kind != "labels" and np.dtype(labels.data.dtype).kind != "b":
+        raise InputError(f"{labels.name!r} holds grey values: give labels, or open the file with kind='labels'")
+    if image is not None:
+        labels.grid.require_same_space(image.grid, f"{labels.name!r} and {image.name!r}")
+        if image.frame_count not in (1, labels.frame_count):
+            raise InputError(
+                f"{image.name!r} has {image.frame_count} frames, the labels {labels.frame_count}: give one, or as many"
+            )
+    rows = []
+    for index in range(labels.frame_count):
+        data = np.asarray(labels.frame(index).data)
+        grey = None if image is None else np.asarray(image.frame(index if image.frame_count > 1 else 0).data)
+        found = label_table(data, labels.grid.spacing, grey)
+        middles, first, last = _places(_check.labels(data), np.array([row["label"] for row in found], data.dtype))
+        for row, middle, low, high in zip(found, labels.grid.to_world(middles), first, last, strict=True):
+            label = labels.labels.get(row["label"])
+            place = {f"{axis}_mm": float(value) for axis, value in zip("zyx", middle, strict=True)}
+            box = {f"{axis}_first": int(value) for axis, value in zip("zyx", low, strict=True)}
+            box |= {f"{axis}_last": int(value) for axis, value in zip("zyx", high, strict=True)}
+            rows.append(
+                {
+                    "frame": index if labels.grid.frames is not None else None,
+                    "label": row["label"],
+                    "name": label.name if label else f"label {row['label']}",
+                    "voxels": row["voxels"],
+                    **_extent(row["voxels"], labels),
+                    **{key: place[key] for key in ("x_mm", "y_mm", "z_mm")},
+                    **{f"{axis}_{end}": box[f"{axis}_{end}"] for axis in "xyz" for end in ("first", "last")},
+                    **({"sd" if k == "std" else k: row[k] for k in ("mean", "std", "min", "max")} if image else {}),
+                }
+            )
+    return rows
+
+
+def _extent(voxels: int, labels: Volume) -> dict[str, float | None]:
+    """Return the volume of some voxels, or their area in a single slice; None where the spacing is unknown."""
+    known = labels.meta.get("spacing_known", True)
+    spacing = np.array(labels.grid.spacing)
+    if labels.is_2d:
+        pixel = float(np.prod(np.delete(spacing, labels.grid.spatial_shape.index(1))))
+        return {"area_mm2": voxels * pixel if known else None}
+    volume = voxels * float(np.prod(spacing)) if known else None
+    return {"volume_mm3": volume, "volume_ml": None if volume is None else volume / 1000}
+
+
+def _places(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the mean, the smallest and the largest index along each axis of the voxels of each label."""
+    count, axes = len(values), labels.ndim
+    voxels, sums = np.zeros(count), np.zeros((count, axes))
+    first, last = np.full((count, axes), np.iinfo(np.int64).max), np.full((count, axes), -1)
+    for slab in track(_tiles.slabs(labels.shape, _SLAB), "slabs"):
+        part = labels[slab]
+        found = part.nonzero()
+        place = np.searchsorted(values, part[found])
+        voxels += np.bincount(place, minlength=count)
+        for axis, index in enumerate(found):
+            index = index + (slab.start if axis == 0 else 0)
+            sums[:, axis] += np.bincount(place, index, minlength=count)
+            np.minimum.at(first[:, axis], place, index)
+            np.maximum.at(last[:, axis], place, index)
+    return sums / np.maximum(voxels, 1)[:, None], first, last
 
 
 def _spacing(spacing: Sequence[float], ndim: int) -> np.ndarray:

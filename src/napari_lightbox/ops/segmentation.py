@@ -4,14 +4,16 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from .. import remarks
 from ..errors import InputError
 from ..progress import track
-from ..types import ImageArray, LabelArray, Seeds
-from . import _check, _grow, _otsu, _tiles
+from ..types import ImageArray, LabelArray, Role, Seeds
+from . import _check, _grow, _grow_limits, _otsu, _tiles
 
 _SLAB = 1 << 21
 # Neighbours in the plane and in the volume -> axes along which a neighbour may differ.
 _RANKS = {2: {4: 1, 8: 2}, 3: {6: 1, 18: 2, 26: 3}}
+_CONFIDENCE = {"only": {"criterion": ("confidence",)}}
 
 
 def otsu_thresholds(image: ImageArray, classes: Annotated[int, {"min": 2, "max": 8}] = 2) -> np.ndarray:
@@ -94,12 +96,17 @@ def otsu(image: ImageArray, classes: Annotated[int, {"min": 2, "max": 8}] = 2) -
     [0, 0, 0, 1, 1, 1]
     """
     image = _check.image(image)
-    thresholds = otsu_thresholds(image, classes).tolist()
+    return parted(image, otsu_thresholds(image, classes))
+
+
+def parted(image: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Part an image into classes at thresholds, as `otsu_thresholds` counts them."""
+    image = _check.image(image)
     result = np.zeros(image.shape, np.uint8)
     for slab in track(_tiles.slabs(image.shape, _SLAB), "slabs"):
         # Thresholds are float64: a float32 image must not drag them to its own precision.
         part = image[slab].astype(np.float64) if image.dtype.kind == "f" else image[slab]
-        for threshold in thresholds:
+        for threshold in thresholds.tolist():
             result[slab] += part > threshold
     return result
 
@@ -108,10 +115,15 @@ def region_grow(
     image: ImageArray,
     seeds: Seeds,
     *,
-    criterion: Literal["seed", "mean"] = "seed",
-    threshold: Annotated[float | None, {"min": 0.0, "max": 1e6}] = None,
+    criterion: Literal["seed", "mean", "confidence"] = "seed",
+    threshold: Annotated[float | None, {"min": 0.0, "max": 1e6, "only": {"criterion": ("seed", "mean")}}] = None,
+    multiplier: Annotated[float, {"min": 0.1, "max": 20.0, "step": 0.1, **_CONFIDENCE}] = 2.5,
+    iterations: Annotated[int, {"min": 0, "max": 100, **_CONFIDENCE}] = 4,
+    radius: Annotated[int, {"min": 0, "max": 50, "unit": "voxels", **_CONFIDENCE}] = 1,
     connectivity: Literal[4, 8, 6, 18, 26] | None = None,
     mask: LabelArray | None = None,
+    max_size: Annotated[float | None, {"min": 0.0, "max": 1e9, "step": 100.0, "unit": "mm\u00b3"}] = None,
+    spacing: Annotated[tuple[float, ...] | None, Role("spacing")] = None,
 ) -> LabelArray:
     """Grow one region from one or many seeds over neighbours of like grey value.
 
@@ -122,19 +134,33 @@ def region_grow(
     seeds : (n, ndim) array_like
         Voxel indices in array order, rounded to the nearest voxel; all of them start the same region and belong to it
         whatever their value.
-    criterion : {"seed", "mean"}
+    criterion : {"seed", "mean", "confidence"}
         ``"seed"``: a voxel x joins where |I(x) - m| < `threshold`, with m the mean of the seeds' values.
         ``"mean"``: where |I(x) - mean(R)| < `threshold`, with the mean of the region R updated whenever a voxel
         joins. This depends on the order: voxels wait in a queue, the seeds in the order given; the first is taken
         and its neighbours are tried in array order (z slowest, x fastest, from low to high), each that fits joins at
         once and waits at the end of the queue. A voxel that did not fit is tried again from its other neighbours.
+        ``"confidence"``: where I(x) lies in mean +- `multiplier` times the standard deviation, both included, first
+        of the surroundings of the seeds, then of the region, which is grown anew `iterations` times. The interval is
+        widened to hold the seeds' values. It ends early when nothing changes or the deviation is 0.
     threshold : float, optional
         Largest difference, exclusive, in the units of the image. Where not given, a tenth of the range from the 1st to
         the 99th percentile of the finite values (of at most a million of them, evenly spread).
+    multiplier : float
+        Half the width of the confidence interval, in standard deviations.
+    iterations : int
+        How often the confidence interval is estimated from the region; 0 for the surroundings of the seeds alone.
+    radius : int
+        The surroundings of a seed reach so many voxels along every axis, as far as they lie in image and mask.
     connectivity : {4, 8, 6, 18, 26}, optional
         Neighbours of a voxel: 4 or 8 in 2D, 6, 18 or 26 in 3D; 4 and 6 where not given.
     mask : ndarray, optional
         Of the shape of `image`; the region stays where it is not 0.
+    max_size : float, optional
+        Size in mm3 (in a plane mm2) at which the region stops growing, so that a leak ends early; the part it has by
+        then is kept: by the mean in the order in which voxels join, else what is nearest to the seeds by steps.
+    spacing : tuple of float, optional
+        Size of a voxel in mm along every axis; 1 mm where not given.
 
     Returns
     -------
@@ -144,13 +170,20 @@ def region_grow(
     Raises
     ------
     InputError
-        If a seed lies outside the image or the mask, or on a NaN or infinite voxel; if the threshold is not above
-        zero, or the connectivity does not fit the number of axes.
+        If a seed lies outside the image or the mask, or on a NaN or infinite voxel; if a parameter is out of range,
+        a threshold is given for the criterion of confidence, or the connectivity does not fit the number of axes.
+
+    Notes
+    -----
+    ``"confidence"`` equals SimpleITK's ConfidenceConnected with 4 or 6 neighbours on images of floats, with these
+    differences: SimpleITK cuts the decimals off the interval's ends for images of integers, and counts voxels beyond
+    the border of the image, as copies of the last ones, among the surroundings.
 
     References
     ----------
     R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 10.4, Region growing;
-    R. Adams and L. Bischof, Seeded region growing, IEEE Trans. PAMI 16(6), 1994 (distance to the region's mean).
+    R. Adams and L. Bischof, Seeded region growing, IEEE Trans. PAMI 16(6), 1994 (distance to the region's mean);
+    T. S. Yoo (ed.), Insight into Images, 2004, section 5.1 (confidence connected).
 
     Examples
     --------
@@ -158,35 +191,58 @@ def region_grow(
     [[1, 1, 0, 0], [1, 1, 0, 0]]
     """
     image = _check.image(image, dims=(2, 3))
-    criterion = _check.choice(criterion, ("seed", "mean"), "criterion")
+    criterion = _check.choice(criterion, ("seed", "mean", "confidence"), "criterion")
     rank = _rank(connectivity, image.ndim)
     places = _seed_places(seeds, image)
-    if threshold is None:
-        threshold = _default_threshold(image)
-    threshold = _check.number(threshold, "threshold", above=0)
     if mask is not None:
         mask = _check.labels(mask, "mask")
         _check.same_shape(image, mask, ("image", "mask"))
         for place in places:
             if not mask[tuple(place)]:
                 raise InputError(f"seed {tuple(place.tolist())} lies outside the mask: move it inside")
-    if criterion == "seed":
-        centre = float(np.mean([float(image[tuple(p)]) for p in places]))
-
-        def allow(box: tuple[slice, ...]) -> np.ndarray:
-            return _near(image[box], centre, threshold, None if mask is None else mask[box])
-
-        region = _grow.near_seeds(allow, image.shape, places, rank)
+    size = 1.0 if spacing is None else float(np.prod(_check.steps(spacing, image.ndim)))
+    most = None
+    if max_size is not None:
+        most = int(min(_check.number(max_size, "max_size", above=0) / size + 1e-9, image.size))
+    if criterion == "confidence":
+        if threshold is not None:
+            raise InputError("threshold is not used by the criterion 'confidence': leave it out, or set the multiplier")
+        multiplier = _check.number(multiplier, "multiplier", above=0)
+        iterations, radius = _check.whole(iterations, "iterations", 0), _check.whole(radius, "radius", 0)
+        done = _grow_limits.by_confidence(image, mask, places, multiplier, iterations, radius, rank, most)
+        grown, how = done.grown, f"grown from {done.low:g} to {done.high:g} (round {done.rounds} of {iterations})"
     else:
-        region = _grow.by_mean(image, mask, places, threshold, rank)
-    return region.view(np.uint8)
+        chosen = _default_threshold(image) if threshold is None else _check.number(threshold, "threshold", above=0)
+        how = f"threshold {chosen:g}{' (chosen automatically)' if threshold is None else ''}"
+        if criterion == "seed":
+            centre = float(np.mean([float(image[tuple(p)]) for p in places]))
+            allow = _grow_limits.growth(image, centre - chosen, centre + chosen, mask, inclusive=False)
+            grown, how = _grow.near_seeds(allow, image.shape, places, rank, most), f"{how} around {centre:g}"
+        else:
+            grown = _grow.by_mean(image, mask, places, chosen, rank, most)
+    _report_region(image, grown, how, size, spacing is not None, max_size)
+    return grown.whole(image.shape).view(np.uint8)
+
+
+def _report_region(image: np.ndarray, grown: _grow.Grown, how: str, size: float, known: bool, limit) -> None:
+    """Say what people want to know of a region: limits, mean, deviation and size."""
+    found = _grow_limits.moments([image[grown.box][grown.inside]])
+    unit, factor = ("ml", 1e-3) if image.ndim == 3 else ("mm\u00b2", 1.0)
+    amount = f" ({found.count * size * factor:.4g} {unit})" if known else ""
+    voxels = "voxel" if image.ndim == 3 else "pixel"
+    remarks.note(
+        f"region of {found.count:,} {voxels}{'s' if found.count > 1 else ''}{amount}: mean {found.mean:.4g}, "
+        f"sd {found.sd:.4g}; {how}"
+    )
+    if grown.stopped:
+        remarks.note(f"stopped at max_size {limit:g}: the region goes on, so raise max_size or narrow the criterion")
 
 
 def _rank(connectivity: int | None, ndim: int) -> int:
     ranks = _RANKS[ndim]
     if connectivity is None:
         return 1
-    if connectivity not in ranks:
+    if not isinstance(connectivity, int | np.integer) or connectivity not in ranks:
         wanted = ", ".join(str(n) for n in ranks)
         raise InputError(f"connectivity {connectivity!r} does not fit an image with {ndim} axes: use {wanted}")
     return ranks[connectivity]
@@ -218,14 +274,3 @@ def _default_threshold(image: np.ndarray) -> float:
         raise InputError(f"threshold cannot be chosen for values from {low:g} to {high:g}: give it")
     # In a constant image every threshold does.
     return float(spread / 10) or 1.0
-
-
-def _near(image: np.ndarray, centre: float, threshold: float, mask: np.ndarray | None) -> np.ndarray:
-    """Return where the image differs from `centre` by less than `threshold`, inside the mask."""
-    result = np.empty(image.shape, bool)
-    for slab in track(_tiles.slabs(image.shape, _SLAB), "slabs"):
-        with np.errstate(invalid="ignore", over="ignore"):
-            result[slab] = np.abs(image[slab].astype(np.float64) - centre) < threshold
-        if mask is not None:
-            result[slab] &= mask[slab] != 0
-    return result

@@ -1,4 +1,4 @@
-"""Moving, turning and resampling volumes, with exact geometry.
+"""Moving, turning, cutting and resampling volumes, with exact geometry.
 
 Points and lengths are in the world of `Grid.affine`: (z, y, x) in LPS millimetres. Everything that has one value
 an axis is given in that order.
@@ -12,14 +12,17 @@ import numpy as np
 from ..errors import InputError
 from ..geometry import Grid
 from ..types import Interpolation
-from ..volume import Volume, map_frames
+from ..volume import Volume
 from . import _check, _resample
+from ._boxes import crop, flip, pad
+from ._pull import pull_volume
 
 Millimetres = Annotated[tuple[float, float, float], {"unit": "mm", "order": "zyx"}]
 Degrees = Annotated[tuple[float, float, float], {"unit": "degrees", "order": "zyx"}]
 OptionalMillimetres = Annotated[tuple[float, float, float] | None, {"unit": "mm", "order": "zyx"}]
 Factors = Annotated[tuple[float, float, float], {"order": "zyx"}]
-_ORDERS = ("nearest", "linear", "cubic")
+
+__all__ = ["affine", "affine_matrix", "crop", "flip", "pad", "reorient", "resample"]
 
 
 def affine_matrix(
@@ -310,53 +313,17 @@ def _wanted_spacing(source: Grid, spacing) -> np.ndarray:
 
 def _pull(volume: Volume, target: Grid, forward: np.ndarray, order: str, fill: float | None) -> Volume:
     """Fetch every voxel of `target` from where `forward` brought it from."""
-    order = "nearest" if volume.kind == "labels" else _check.choice(order, _ORDERS, "order")
-    dtype = np.dtype(volume.data.dtype)
-    needed = int(np.prod(target.shape, dtype=float)) * dtype.itemsize * volume.frame_count
-    _check.memory(needed, f"a result of {' x '.join(map(str, reversed(target.shape)))} voxels", "use larger voxels")
-    if fill is None and volume.kind != "image":
-        fill = 0.0
-    if fill is not None:
-        fill = _fitting_fill(fill, dtype)
     source = volume.grid.without_frames()
     matrix = np.linalg.inv(source.affine) @ np.linalg.inv(forward) @ target.affine
     # Inverting leaves noise in the last digits, which would blur voxels that lie exactly on voxels.
     matrix = np.round(matrix, 12)
-    if not _resample.overlaps(matrix, target.spatial_shape, source.spatial_shape):
-        raise InputError(
-            f"the result would hold nothing of {volume.name!r}, which lies elsewhere: check the movement, or whether "
-            "the two volumes belong to the same scan"
-        )
 
-    def one_frame(frame: Volume) -> Volume:
-        data = _check.image(frame.data, "volume", dims=(3,))
-        if order == "cubic":
-            _check.finite(data, "volume", "a spline would spread them, so use order linear or nearest, or replace them")
-        value = _smallest(data) if fill is None else fill
-        moved = _resample.pull(data, matrix, target.shape, order, value)
-        if volume.kind == "probability":
-            np.clip(moved, 0, 1, out=moved)
-        return frame.replace(data=moved, grid=target)
+    def fetch(data: np.ndarray, order: str, value: float) -> np.ndarray:
+        if not _resample.overlaps(matrix, target.spatial_shape, source.spatial_shape):
+            raise InputError(
+                f"the result would hold nothing of {volume.name!r}, which lies elsewhere: check the movement, or "
+                "whether the two volumes belong to the same scan"
+            )
+        return _resample.pull(data, matrix, target.shape, order, value)
 
-    return map_frames(one_frame, volume)
-
-
-def _smallest(data: np.ndarray) -> float:
-    if data.dtype.kind != "f":
-        return data.min().item()
-    smallest = np.min(data, initial=np.inf, where=np.isfinite(data))
-    return float(smallest) if np.isfinite(smallest) else 0.0
-
-
-def _fitting_fill(fill: float, dtype: np.dtype) -> float:
-    """Return `fill` if voxels of `dtype` can hold it."""
-    try:
-        value = float(fill)
-    except (TypeError, ValueError):
-        raise InputError(f"fill must be a number, not {fill!r}") from None
-    if dtype.kind == "f":
-        return value
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    if not (np.isfinite(value) and value == int(value) and low <= value <= high):
-        raise InputError(f"fill {fill!r} does not fit voxels of type {dtype}: use a whole number from {low} to {high}")
-    return value
+    return pull_volume(volume, target, order, fill, fetch)

@@ -7,7 +7,7 @@ import numba
 
 
 @numba.njit(nogil=True)
-def grow(values, closed, queue, head, tail, total, count, steps, threshold, limit):
+def grow(values, closed, queue, head, tail, total, count, steps, threshold, limit, most):
     """Take up to `limit` voxels from the queue and add their neighbours that fit.
 
     Parameters
@@ -26,11 +26,13 @@ def grow(values, closed, queue, head, tail, total, count, steps, threshold, limi
         Largest distance from the mean, exclusive.
     limit : int
         Number of voxels to take.
+    most : int
+        Number of voxels at which the region stops.
 
     Returns
     -------
     tuple
-        The new head, tail, total and count.
+        The new head, tail, total and count, and whether the region was stopped: then nothing waits any more.
     """
     end = head + limit
     while head < tail and head < end:
@@ -41,9 +43,11 @@ def grow(values, closed, queue, head, tail, total, count, steps, threshold, limi
             if closed[there] == 0:
                 value = float(values[there])
                 if abs(total / count - value) < threshold:
+                    if count == most:
+                        return tail, tail, total, count, True
                     closed[there] = 1
                     queue[tail] = there
                     tail += 1
                     total += value
                     count += 1
-    return head, tail, total, count
+    return head, tail, total, count, False
