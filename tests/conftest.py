@@ -27,3 +27,13 @@ def data():
 def rng():
     """Return a seeded random generator."""
     return np.random.default_rng(20240711)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what takes minutes, unless -m speaks of it."""
+    if "slow" in (config.getoption("markexpr") or ""):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]

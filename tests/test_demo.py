@@ -125,6 +125,22 @@ def test_names_are_matched():
     assert compare.matching(model, other) == {10: 2, 30: 3, 51: 4}
 
 
+def test_tissues_are_body_to_a_truth_that_knows_but_body():
+    model = {1: Label("body"), 2: Label("lung"), 5: Label("fat"), 6: Label("soft tissue")}
+    truth = {1: Label("body"), 2: Label("lung"), 7: Label("liver")}
+    found = compare.against(labelled([0, 1, 5, 6, 2, 5, 2], model), labelled([0, 1, 1, 7, 2, 0, 1], truth))
+    rows = {row["class"]: row for row in found.rows}
+    assert set(rows) == {"body", "lung"}
+    assert (rows["body"]["voxels right"], rows["body"]["too many"], rows["body"]["missed"]) == (3, 1, 1)
+    assert "Fat and soft tissue: part of the body in the truth, and counted as body." in found.notes
+    # A truth that tells fat apart is compared with it.
+    apart = compare.against(labelled([1, 5, 5], model), labelled([1, 2, 1], {1: Label("body"), 2: Label("fat")}))
+    assert {row["class"]: row["Dice"] for row in apart.rows if "not in" not in row["class"]} == {
+        "body": pytest.approx(2 / 3, abs=1e-4),
+        "fat": pytest.approx(2 / 3, abs=1e-4),
+    }
+
+
 def test_nothing_in_common_is_none():
     assert compare.against(labelled([1], {1: Label("a")}), labelled([1], {1: Label("b")})) is None
 

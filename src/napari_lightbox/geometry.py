@@ -233,7 +233,9 @@ class Grid:
     def distance(self, other: "Grid") -> float:
         """Return the largest distance, mm, that a voxel of this grid has from the same index in `other`."""
         index = np.array(list(product(*((0, max(n - 1, 1)) for n in self.spatial_shape))))
-        return float(np.linalg.norm(self.to_world(index) - other.to_world(index), axis=-1).max())
+        # Damaged headers name places so far away that their squares are no numbers any more.
+        with np.errstate(over="ignore"):
+            return float(np.linalg.norm(self.to_world(index) - other.to_world(index), axis=-1).max())
 
     def same_space(self, other: "Grid", tolerance: float = 0.01) -> bool:
         """Whether both grids put every voxel at the same place, frames aside.

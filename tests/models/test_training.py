@@ -91,6 +91,14 @@ def test_without_validation_the_last_weights_are_the_result():
     assert result.step == 25
 
 
+def test_half_precision_learns_too(found):
+    result = trained(half=True)
+    assert all(value.dtype == torch.float32 for value in result.network.state_dict().values())
+    assert result.score == pytest.approx(found.score, abs=0.05)
+    weights = found.network.state_dict()
+    assert any(not torch.equal(value, weights[name]) for name, value in result.network.state_dict().items())
+
+
 def test_a_loss_that_is_no_number_is_an_error_in_words():
     with pytest.raises(InputError, match="lower learning_rate"):
         fit(build("unet", **ARCHITECTURE), discs, 2, loss=lambda logits, _: logits.mean() * torch.nan)

@@ -37,8 +37,10 @@ def own_settings(tmp_path, monkeypatch):
     """Keep the settings of whoever runs the tests out of them, and their answers out of the settings."""
     from qtpy.QtCore import QSettings
 
-    from napari_lightbox.viewer import offers
+    from napari_lightbox.viewer import offers, preview
 
     QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path))
     # A dialog that nobody answers would wait for ever; the test that wants it switches it on.
     monkeypatch.setattr(offers, "enabled", False)
+    # Nor does a preview come between, except in the tests of previews.
+    monkeypatch.setattr(preview, "enabled", False)

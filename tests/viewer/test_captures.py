@@ -77,7 +77,7 @@ def test_labels_are_copied_in_the_job_as_they_were_at_one_moment(viewer, qtbot, 
     layer = add(viewer, difficult.replace(data=np.zeros(difficult.grid.shape, np.uint8), kind="labels"))
     dock = open_dock(viewer, qtbot, "resample")
     dock.layers["volume"].choose(layer)
-    assert np.shares_memory(dock._capture()[1].data, layer.data)
+    assert np.shares_memory(dock._capture().volume.data, layer.data)
     press(qtbot, dock)
     assert not np.shares_memory(seen["given"].data, layer.data)
 

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 from difficult_grids import difficult_grid
-from napari.layers import Labels, Layer
-from napari.utils._proxies import PublicOnlyProxy
+from docking import add, open_dock, press
+from napari.layers import Labels
 from qtpy.QtCore import Qt
 
 from napari_lightbox import catalogue
@@ -15,26 +15,10 @@ from napari_lightbox.apply import apply
 from napari_lightbox.catalogue import OPERATIONS
 from napari_lightbox.geometry import Frames, Grid
 from napari_lightbox.progress import track
-from napari_lightbox.viewer import asking, docks
+from napari_lightbox.viewer import asking
 from napari_lightbox.viewer import dock as dock_module
-from napari_lightbox.viewer.layers import layer_to_volume, make_layer, true_position, volume_to_layer
+from napari_lightbox.viewer.layers import layer_to_volume, make_layer
 from napari_lightbox.volume import Volume
-
-
-def add(viewer, volume, **kwargs):
-    return viewer.add_layer(Layer.create(*volume_to_layer(volume, **kwargs)))
-
-
-def open_dock(viewer, qtbot, name):
-    dock = getattr(docks, name)(PublicOnlyProxy(viewer))
-    viewer.window.add_dock_widget(dock, name=name)
-    return dock
-
-
-def press(qtbot, dock, seconds=20):
-    """Press Apply and wait until the dock is at rest."""
-    qtbot.mouseClick(dock.apply_button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: not dock.bar.running, timeout=1000 * seconds)
 
 
 @pytest.fixture
@@ -263,7 +247,7 @@ def test_region_growing_from_clicked_seeds(viewer, qtbot):
     points.add([inside])
     dock.fields["threshold"].set_value(10.0)
     press(qtbot, dock)
-    assert dock.bar.message.endswith("is done")
+    assert "is done" in dock.bar.message
     assert viewer.layers[-1] is points  # the seeds stay on top
     made = viewer.layers[-2]
     np.testing.assert_array_equal(np.asarray(made.data) > 0, layer.data == 100)
@@ -294,8 +278,7 @@ def test_notch_takes_its_centres_as_text(viewer, qtbot, rng):
     volume = Volume.from_array(rng.normal(size=(1, 32, 32)).astype(np.float32), (1, 1, 1), name="picture")
     add(viewer, volume)
     dock = open_dock(viewer, qtbot, "notch")
-    press(qtbot, dock)
-    assert "centers" in dock.bar.message
+    assert "12, 30" in dock.fields["centers"].edit.placeholderText()
     dock.fields["centers"].edit.setText("not numbers")
     press(qtbot, dock)
     assert "centers" in dock.bar.message
@@ -306,70 +289,49 @@ def test_notch_takes_its_centres_as_text(viewer, qtbot, rng):
     np.testing.assert_allclose(layer_to_volume(viewer.layers[-1]).data, wanted.data)
 
 
-def test_spectrum_lies_over_its_image_slice_by_slice(viewer, qtbot, difficult):
-    layer = add(viewer, difficult)
-    dock = open_dock(viewer, qtbot, "spectrum")
-    dock.plane.setCurrentText("coronal")
+def test_what_a_choice_leaves_without_meaning_is_hidden(viewer, qtbot):
+    dock = open_dock(viewer, qtbot, "region_grow")
+
+    def shown():
+        return {n for n, field in dock.fields.items() if dock.form.isRowVisible(field)}
+
+    always = {"criterion", "connectivity", "max_size"}
+    assert shown() == always | {"threshold"}
+    dock.fields["threshold"].set_value(50.0)
+    dock.fields["criterion"].set_value("confidence")
+    assert shown() == always | {"multiplier", "iterations", "radius"}
+    volume = Volume.from_array(np.random.default_rng(0).normal(100, 5, (4, 9, 9)), (1, 1, 1), name="block")
+    image = add(viewer, volume)
+    points = viewer.add_points([(2, 4, 4)], name="seeds")
+    dock.layers["image"].choose(image)
+    dock.layers["seeds"].choose(points)
     press(qtbot, dock)
-    made = viewer.layers[-1]
-    np.testing.assert_allclose([made.scale, made.translate], [layer.scale, layer.translate])
-    assert made.units == layer.units
-    # The slice on screen is the spectrum of the slice of the image that it lies on, up to mirroring.
-    wanted = np.log1p(np.abs(np.fft.fft2(layer.data[:, 3].astype(float))))
-    np.testing.assert_allclose(np.sort(made.data[:, 3].ravel()), np.sort(wanted.ravel()), atol=1e-4)
-    np.testing.assert_array_equal(layer_to_volume(made).data, apply("spectrum", difficult, plane="coronal").data)
-    assert "frequencies" in dock.bar.message
+    assert "region of" in dock.bar.message
+    assert layer_to_volume(viewer.layers["block · region growing 2.5"]).history[-1]["parameters"]["threshold"] is None
 
 
-def test_the_zero_frequency_is_found_under_the_cursor(viewer, qtbot, difficult):
-    add(viewer, difficult.replace(data=difficult.data + 1000))
-    dock = open_dock(viewer, qtbot, "spectrum")
+def test_notch_finds_the_spikes_where_no_centres_are_typed(viewer, qtbot, rng):
+    y, x = np.mgrid[:64, :64]
+    picture = rng.normal(size=(64, 64)) + np.sin(2 * np.pi * (12 * y - 20 * x) / 64)
+    add(viewer, Volume.from_array(picture, (1, 1), name="picture"))
+    dock = open_dock(viewer, qtbot, "notch")
+    dock.fields["centers"].edit.setText("")
     press(qtbot, dock)
-    made = viewer.layers[-1]
-    peak = np.unravel_index(np.argmax(made.data), made.data.shape)
-    axis = difficult.grid.plane_axis("axial")
-    offset = np.delete(true_position(made, made.data_to_world(peak)), axis)
-    np.testing.assert_allclose(offset, 0, atol=1e-9)
+    assert "1 spike found in the spectrum at (v, u) = (12, -20)" in dock.bar.message
+    made = layer_to_volume(viewer.layers[-1])
+    assert made.history[-1]["parameters"]["centers"] == [[12, -20]]
 
 
-def test_resample_like_another_layer(viewer, qtbot, difficult):
-    add(viewer, difficult)
-    target = Grid.from_spacing((2, 2, 2), (12, 10, 8), difficult.grid.origin)
-    add(viewer, Volume(np.zeros(target.shape, np.int16), target, name="target"))
-    dock = open_dock(viewer, qtbot, "resample")
-    dock.layers["volume"].choose(viewer.layers["difficult"])
-    dock.layers["like"].choose(viewer.layers["target"])
+def test_planes_may_be_left_for_the_whole_volume(viewer, qtbot, rng):
+    volume = Volume.from_array(rng.normal(size=(12, 16, 20)).astype(np.float32), (2, 1, 1), name="block")
+    add(viewer, volume)
+    dock = open_dock(viewer, qtbot, "notch")
+    dock.fields["centers"].edit.setText("3, 4, -5")
+    dock.fields["radius"].set_value(2.0)
+    dock.plane.setCurrentText("whole volume")
     press(qtbot, dock)
-    assert layer_to_volume(viewer.layers[-1]).grid.same_space(target)
-    assert "another grid" in dock.bar.message
-
-
-def test_resample_to_a_spacing_given_x_first(viewer, qtbot, difficult):
-    add(viewer, difficult)
-    dock = open_dock(viewer, qtbot, "resample")
-    field = dock.fields["spacing"]
-    assert field.value() is None
-    field.given.setChecked(True)
-    assert field.layout().itemAt(1).widget().text() == "x"
-    field.layout().itemAt(2).widget().setText("1.5")  # x is shown first
-    field.layout().itemAt(6).widget().setText("2,5")
-    assert field.value() == (2.5, 1.0, 1.5)
-    press(qtbot, dock)
-    np.testing.assert_allclose(layer_to_volume(viewer.layers[-1]).grid.spacing, (2.5, 1.0, 1.5))
-
-
-def test_labels_are_resampled_too(viewer, qtbot, difficult):
-    labels = difficult.replace(data=(difficult.data % 3).astype(np.uint8), kind="labels", labels={1: "a", 2: "b"})
-    add(viewer, labels)
-    dock = open_dock(viewer, qtbot, "reorient")
-    dock.fields["code"].edit.setText("RAS")
-    press(qtbot, dock)
-    made = viewer.layers[-1]
-    assert isinstance(made, Labels)
-    volume = layer_to_volume(made)
-    assert volume.grid.code == "RAS"
-    assert volume.labels == labels.labels
-    np.testing.assert_array_equal(made.data, viewer.layers[0].data)  # the picture on screen is the same
+    wanted = apply("notch", volume, plane="volume", centers=[[3, 4, -5]], radius=2)
+    np.testing.assert_allclose(layer_to_volume(viewer.layers[-1]).data, wanted.data)
 
 
 def test_frames_are_all_filtered(viewer, qtbot, rng):

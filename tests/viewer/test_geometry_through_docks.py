@@ -11,26 +11,52 @@ import SimpleITK
 from difficult_grids import difficult_grid
 from napari.layers import Labels, Layer
 from qtpy.QtCore import Qt
+from scipy import ndimage
 
 from napari_lightbox.catalogue import OPERATIONS
 from napari_lightbox.geometry import Frames, Grid
+from napari_lightbox.ops.spatial import affine_matrix
 from napari_lightbox.viewer import docks
 from napari_lightbox.viewer.layers import volume_to_layer
 from napari_lightbox.volume import Volume
 
 TOLERANCE = 1e-3  # mm
 SHIFT = (2.5, -1.25, 4.0)
+# The same as tie points, typed x, y, z.
+SHIFTED_POINTS = "0,0,0 > 4,-1.25,2.5; 50,0,0 > 54,-1.25,2.5; 0,50,0 > 4,48.75,2.5; 0,0,50 > 4,-1.25,52.5"
 # What the dock is set to, how far the contents move, and how many voxels at the border the operation may change.
 CASES = {
     "median": ({}, (0, 0, 0), 1),
     "adaptive_median": ({}, (0, 0, 0), 3),
+    "percentile": ({}, (0, 0, 0), 1),
+    "mean": ({}, (0, 0, 0), 1),
+    "gaussian": ({"sigma": 0.5}, (0, 0, 0), 3),
+    "opening": ({"radius": 0.9}, (0, 0, 0), 2),
+    "closing": ({"radius": 0.9}, (0, 0, 0), 2),
     "affine": ({"translate": SHIFT}, SHIFT, 0),
     "resample": ({"spacing": (1.5, 2.0, 1.1)}, (0, 0, 0), 0),
     "reorient": ({"code": "RAS"}, (0, 0, 0), 0),
+    "crop": ({"start": (1, 2, 3), "stop": (8, 12, 14)}, (0, 0, 0), 0),
+    "pad": ({"before": (2.0, 3.0, 0.0)}, (0, 0, 0), 0),
+    "projective": ({"matrix": affine_matrix(SHIFT).tolist()}, SHIFT, 0),
+    "polynomial": ({"pairs": SHIFTED_POINTS, "degree": 1}, SHIFT, 0),
+    "lens_distortion": ({}, (0, 0, 0), 0),
 }
+MIRRORED = {"flip"}
 MASKS = ("otsu", "region_grow")
+# These change the outline of things: what the dock is set to, and the result by scipy where the voxels are stored.
+OUTLINES = {
+    "minimum": ("image", {}, lambda a: ndimage.minimum_filter(a, 3)),
+    "maximum": ("image", {}, lambda a: ndimage.maximum_filter(a, 3)),
+    "erosion": ("image", {"radius": 0.9}, lambda a: ndimage.grey_erosion(a, (1, 3, 1))),
+    "dilation": ("labels", {"radius": 0.9}, lambda a: ndimage.grey_dilation(a, (1, 3, 1))),
+    "components": ("labels", {}, lambda a: ndimage.label(a)[0]),
+    "fill_holes": ("labels", {}, ndimage.binary_fill_holes),
+}
 # Frequencies lie on no grid of the patient.
 NOWHERE = {"spectrum"}
+# What takes a few frequencies and leaves a block standing.
+WAVES = {"notch": {"centers": "4, 3", "radius": 0.5}, "band_reject": {"center": 5.0, "width": 0.2}}
 
 
 def coordinates(grid: Grid) -> np.ndarray:
@@ -82,7 +108,7 @@ def located(make_napari_viewer):
 
 
 def test_every_operation_is_covered():
-    assert {*CASES, *MASKS, "notch", *NOWHERE} == set(OPERATIONS)
+    assert {*CASES, *MASKS, *OUTLINES, *WAVES, *NOWHERE, *MIRRORED} == set(OPERATIONS)
 
 
 @pytest.mark.parametrize("reader", [by_nibabel, by_simpleitk])
@@ -103,6 +129,21 @@ def test_voxels_stay_where_they_are(located, qtbot, tmp_path, name, reader):
     known = ((index >= 0) & (index <= np.array((8, 11, 14)))).all(axis=-1)
     assert known.sum() > 100
     assert np.abs(found - wanted)[known].max() < TOLERANCE
+
+
+@pytest.mark.parametrize(("axis", "world"), [("left-right", 2), ("superior-inferior", 0)])
+def test_a_flip_mirrors_the_patient(located, qtbot, tmp_path, axis, world):
+    dock = run_dock(located, qtbot, "flip", {"axis": axis})
+    assert len(located.layers) == 2, dock.bar.message
+    path = tmp_path / "result.nii.gz"
+    located.layers[-1].save(str(path), plugin="napari-lightbox")
+    grid = difficult_grid((9, 12, 15))
+    normal = max(grid.direction.T, key=lambda direction: abs(direction[world]))
+    for reader in (by_nibabel, by_simpleitk):
+        values, points = reader(path)
+        middle = points.reshape(-1, 3).mean(axis=0)
+        mirrored = points - 2 * ((points - middle) @ normal)[..., None] * normal
+        assert np.abs(np.moveaxis(values, 0, -1) - mirrored).max() < TOLERANCE
 
 
 def test_resampled_onto_another_layer(located, qtbot, tmp_path):
@@ -159,11 +200,36 @@ def test_regions_stay_where_they_are(block, qtbot, tmp_path, name, suffix):
         assert nearest.max() < TOLERANCE
 
 
-def test_notch_keeps_the_place(block, qtbot, tmp_path):
-    viewer, wanted = block
-    dock = run_dock(viewer, qtbot, "notch", {"centers": "4, 3", "radius": 0.5})
+@pytest.mark.parametrize("name", OUTLINES)
+def test_outlines_lie_where_they_are_stored(make_napari_viewer, qtbot, tmp_path, name):
+    kind, settings, function = OUTLINES[name]
+    grid = difficult_grid()
+    data = np.zeros(grid.shape, np.uint8)
+    data[2:6, 3:9, 4:11] = 1
+    data[2, 3, 4] = data[3, 5, 6] = 0
+    viewer = make_napari_viewer()
+    viewer.add_layer(Layer.create(*volume_to_layer(Volume(data, grid, kind, name="block"))))
+    dock = run_dock(viewer, qtbot, name, settings)
+    assert len(viewer.layers) == 2, dock.bar.message
     made = viewer.layers[-1]
-    assert made.name.startswith("block · notch"), dock.bar.message
+    assert isinstance(made, Labels) == (kind == "labels")
+    path = tmp_path / "result.nii.gz"
+    made.save(str(path), plugin="napari-lightbox")
+    wanted = grid.to_world(np.argwhere(function(data)))
+    for reader in (by_nibabel, by_simpleitk):
+        values, points = reader(path)
+        found = points[values[0] > 0]
+        assert len(found) == len(wanted)
+        nearest = np.linalg.norm(found[:, None] - wanted[None], axis=-1).min(axis=1)
+        assert nearest.max() < TOLERANCE
+
+
+@pytest.mark.parametrize("name", WAVES)
+def test_filters_of_frequencies_keep_the_place(block, qtbot, tmp_path, name):
+    viewer, wanted = block
+    dock = run_dock(viewer, qtbot, name, WAVES[name])
+    made = viewer.layers[-1]
+    assert made.name.startswith(f"block · {name[:4]}".replace("_", "-")), dock.bar.message
     path = tmp_path / "notched.nii.gz"
     made.save(str(path), plugin="napari-lightbox")
     for reader in (by_nibabel, by_simpleitk):

@@ -353,6 +353,33 @@ def test_numbers_in_words():
     assert number(0.0, 2) == "0.00"
 
 
+@pytest.mark.parametrize("width", [300, 420, 900])
+def test_name_and_volume_are_read_without_scrolling(make_napari_viewer, qtbot, pair, width):
+    viewer = make_napari_viewer()
+    image, labels = pair
+    add(viewer, image)
+    add(viewer, labels.replace(labels={1: Label("vertebrae_L5", "#ff0000"), 2: Label("iliopsoas_right")}))
+    panel = LabelsTable(viewer)
+    qtbot.addWidget(panel)
+    panel.resize(width, 500)
+    panel.show()
+    ready(qtbot, panel)
+    qtbot.wait(20)
+    table = panel.table
+    assert not table.horizontalScrollBar().maximum()
+    column = KEYS.index("name")
+    assert table.columnWidth(column) >= table.fontMetrics().horizontalAdvance("vertebrae_L5")
+    for key in ("label", "volume_ml"):
+        assert not table.isColumnHidden(KEYS.index(key))
+        assert table.columnWidth(KEYS.index(key)) >= table.sizeHintForColumn(KEYS.index(key))
+    assert table.isColumnHidden(KEYS.index("voxels")) == (width < 600)
+    assert table.isColumnHidden(KEYS.index("mean")) == (width < 400)
+    tip = panel.model.data(panel.model.index(0, 0), Qt.ItemDataRole.ToolTipRole)
+    assert tip.startswith("vertebrae_L5 (1)")
+    for part in ("Volume (ml): ", "Mean (HU): ", "SD (HU): ", "Voxels: "):
+        assert part in tip
+
+
 def test_real_organs_equal_the_published_volumes(make_napari_viewer, qtbot, data):
     import json
 

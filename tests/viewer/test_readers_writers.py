@@ -229,7 +229,7 @@ def test_open_in_the_background(make_napari_viewer, qtbot, tmp_path, difficult, 
     monkeypatch.setattr(readers, "read_all", lambda *a, **k: seen.append(threading.get_ident()) or read(*a, **k))
     opened = []
     readers.open_path(viewer, saved(difficult, tmp_path / "in.nii"), on_done=opened.extend)
-    qtbot.waitUntil(lambda: len(opened) == 1, timeout=5000)
+    qtbot.waitUntil(lambda: len(opened) == 1, timeout=20000)
     assert seen[0] != threading.get_ident()
     assert layer_to_volume(opened[0]).grid.same_space(difficult.grid)
 
@@ -266,7 +266,7 @@ def test_refusals_are_warned_of_or_collected(monkeypatch, tmp_path):
     from napari_lightbox.io import dicom
 
     volume = Volume.from_array(np.zeros((2, 2, 2)), (1, 1, 1))
-    monkeypatch.setattr(dicom, "read_all", lambda path: ([volume], [FileError("5.dcm is cut short")]))
+    monkeypatch.setattr(dicom, "read_all", lambda path, even=False: ([volume], [FileError("5.dcm is cut short")]))
     with pytest.warns(UserWarning, match="cut short"):
         lb.read_all(tmp_path)
     with warnings.catch_warnings():
@@ -298,7 +298,7 @@ def test_a_file_on_another_grid_is_hidden_and_said_so(
         opened.clear()
         if background:
             readers.open_path(viewer, path, on_done=opened.extend)
-            qtbot.waitUntil(lambda: len(opened) == 1, timeout=5000)
+            qtbot.waitUntil(lambda: len(opened) == 1, timeout=20000)
         else:
             opened.extend(viewer.open(path, plugin=PLUGIN))
         return opened[0], [text for text in told if "another grid" in text]
@@ -329,7 +329,7 @@ def test_opening_what_is_not_there_is_told(make_napari_viewer, qtbot, tmp_path, 
     monkeypatch.setattr(runner, "notify_error", told.append)
     viewer = make_napari_viewer()
     readers.open_path(viewer, tmp_path / "none.nii")
-    qtbot.waitUntil(lambda: bool(told), timeout=5000)
+    qtbot.waitUntil(lambda: bool(told), timeout=20000)
     assert "none.nii" in told[0]
     assert len(viewer.layers) == 0
 

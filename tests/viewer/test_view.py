@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from difficult_grids import difficult_grid, turned
 from napari.components import ViewerModel
+from napari.qt import QtViewer
 from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import QPoint, Qt
 
@@ -395,10 +396,9 @@ def test_keys_show_planes(make_napari_viewer, qtbot):
         assert overlay_letters(viewer) == " ".join(EXPECTED[plane])
 
 
-def test_right_click_outside_of_image_layers_still_zooms(make_napari_viewer, qtbot):
+def test_right_drag_without_an_image_still_zooms(make_napari_viewer, qtbot):
     viewer = make_napari_viewer(show=True)
     attach(viewer)
-    add(viewer, with_marker(signed_grid((0, 1, 2), (1, 1, 1)), "L"))
     viewer.add_points(np.zeros((1, 3)))
     native = viewer.window._qt_viewer.canvas.native
     zoom = viewer.scene.camera.zoom
@@ -408,3 +408,76 @@ def test_right_click_outside_of_image_layers_still_zooms(make_napari_viewer, qtb
         qtbot.wait(20)
     qtbot.mouseRelease(native, Qt.MouseButton.RightButton, pos=QPoint(150, 150))
     qtbot.waitUntil(lambda: viewer.scene.camera.zoom != zoom, timeout=2000)
+
+
+# Layers that are not on screen ------------------------------------------------------------------------------------
+
+
+def test_letters_and_texts_are_those_of_what_is_on_screen():
+    viewer = ViewerModel()
+    attach(viewer)
+    straight = add(viewer, with_marker(signed_grid((0, 1, 2), (1, 1, 1)), "L"))
+    unknown = Volume.from_array(np.zeros((24, 13, 15), np.int16), spacing=(2.0, 1.5, 1.0), name="unknown")
+    small = add(viewer, unknown)
+    series = viewer.canvas.overlays["lightbox_series"]
+    viewer.dims.set_point(0, 42.0)
+    assert overlay_letters(viewer) == "? ? ? ?"
+    assert series.text.startswith("unknown")
+    # Above the second one: its letters would be those of nothing on screen.
+    viewer.dims.set_point(0, 50.0)
+    assert viewer.layers.selection.active is small
+    assert overlay_letters(viewer) == "A P R L"
+    assert series.text.startswith("marker L")
+    viewer.dims.set_point(0, 42.0)
+    small.visible = False
+    assert overlay_letters(viewer) == "A P R L"
+    assert series.text.startswith("marker L")
+    straight.visible = False
+    # Nothing is seen: the active one speaks.
+    assert overlay_letters(viewer) == "? ? ? ?"
+
+
+# Narrow canvases --------------------------------------------------------------------------------------------------
+
+NAME = "T1W_trans_5_15_30_SENSE_FSL_10_1_a_series_with_a_long_name"
+
+
+def test_corner_texts_lie_beside_the_letters_and_are_not_cut(make_napari_viewer, qtbot):
+    # Not in a main window, whose menus and lists keep it wide.
+    viewer = ViewerModel()
+    attach(viewer)
+    qt_viewer = QtViewer(viewer)
+    frames = Frames("time", (0.0, 0.5, 1.0), "s")
+    grid = difficult_grid().with_frames(frames)
+    add(viewer, Volume(np.zeros(grid.shape, np.int16), grid, name=NAME), contrast_limits=(-1234.5, 3456.5))
+    qt_viewer.resize(1600, 480)
+    qt_viewer.show()
+    for width in (290, 420, 700, 1089, 1600):
+        qt_viewer.resize(width, 480)
+        qtbot.waitUntil(lambda: viewer.canvas.size[1] == qt_viewer.canvas.native.width() > 0, timeout=10_000)
+        assert abs(viewer.canvas.size[1] - width) < 20
+        check_corners(viewer, qt_viewer.canvas)
+    qt_viewer.close()
+
+
+def check_corners(viewer, canvas) -> None:
+    visuals = {
+        key: canvas._viewer_overlay_to_visual[viewer.canvas.overlays[f"lightbox_{key}"]][0]
+        for key in ("top", "bottom", "left", "right", "series", "window")
+    }
+    canvas.on_draw()
+    boxes = {}
+    for key, visual in visuals.items():
+        corner = np.array(visual.node.transform.translate[:2])
+        boxes[key] = corner, np.add(corner, (visual.x_size, visual.y_size))
+    size = np.array(canvas.size[::-1])
+    for key, (low, high) in boxes.items():
+        assert (low >= 0).all(), key
+        assert (high <= size).all(), (key, high, size)
+        for other, (start, end) in boxes.items():
+            assert key == other or (high <= start).any() or (low >= end).any(), (key, other, size)
+    text = viewer.canvas.overlays["lightbox_series"].text
+    assert text.startswith(NAME[:8])
+    for part in ("coronal 4/9", "frame 2/3", "(time 0.5 s)", "oblique by"):
+        assert part in text.replace("\n", " ")
+    assert viewer.canvas.overlays["lightbox_window"].text.split() == ["W", "4691", "L", "1111"]

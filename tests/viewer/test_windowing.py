@@ -21,6 +21,7 @@ from napari_lightbox.viewer.windowing import (
     full_range,
     is_ct,
     unit_of,
+    windowed_layer,
 )
 from napari_lightbox.volume import Volume
 
@@ -103,19 +104,75 @@ def started(viewer, **values) -> bool:
     return True
 
 
-def test_drag_leaves_other_buttons_keys_and_layers_alone(hounsfield):
+def test_drag_leaves_other_buttons_keys_and_tools_alone(hounsfield):
     viewer = ViewerModel()
+    assert not started(viewer)
+    viewer.add_image(np.zeros((8, 32, 32, 3), np.uint8), rgb=True)
     assert not started(viewer)
     layer = add(viewer, hounsfield)
     assert started(viewer)
     assert viewer.scene.camera.mouse_pan
     assert not started(viewer, button=1)
     assert not started(viewer, modifiers=("Alt",))
-    viewer.add_image(np.zeros((5, 5, 3), np.uint8), rgb=True)
-    assert not started(viewer)
-    add(viewer, np.zeros((8, 32, 32), np.uint8), kind="labels")
+    labels = add(viewer, np.zeros((8, 32, 32), np.uint8), kind="labels")
+    assert started(viewer)
+    for mode in ("paint", "erase", "fill", "polygon", "pick"):
+        labels.mode = mode
+        assert not started(viewer)
+    labels.mode = "pan_zoom"
+    layer.visible = False
     assert not started(viewer)
     assert can_window(layer)
+
+
+@pytest.mark.parametrize("active", ["labels", "points", "shapes"])
+def test_right_drag_over_other_layers_changes_the_picture_below(make_napari_viewer, qtbot, hounsfield, active):
+    viewer = make_napari_viewer(show=True)
+    attach(viewer)
+    lower, upper = add(viewer, hounsfield, CT), add(viewer, hounsfield, CT)
+    if active == "labels":
+        add(viewer, np.zeros((8, 32, 32), np.uint8), kind="labels")
+    else:
+        getattr(viewer, f"add_{active}")(ndim=3)
+    native = viewer.window._qt_viewer.canvas.native
+    viewer.scene.camera.zoom *= 1.5
+    qtbot.wait(50)
+    zoom, start = viewer.scene.camera.zoom, Window.of(upper)
+    qtbot.mousePress(native, Qt.MouseButton.RightButton, pos=QPoint(150, 150))
+    for step in range(1, 4):
+        qtbot.mouseMove(native, QPoint(150 + 20 * step, 150))
+        qtbot.wait(25)
+    qtbot.mouseRelease(native, Qt.MouseButton.RightButton, pos=QPoint(210, 150))
+    assert Window.of(upper).width == pytest.approx(start.dragged(60, 0).width)
+    assert Window.of(lower) == start
+    assert viewer.scene.camera.zoom == zoom
+
+
+def test_the_window_is_that_of_the_picture_on_screen(hounsfield):
+    viewer = ViewerModel()
+    attach(viewer)
+    first = add(viewer, hounsfield, CT, contrast_limits=(0, 100))
+    second = add(viewer, hounsfield[:3], CT, contrast_limits=(0, 200))
+    probability = add(viewer, np.zeros((8, 32, 32), np.float32), kind="probability")
+    text = viewer.canvas.overlays["lightbox_window"]
+    viewer.layers.selection.active = second
+    viewer.dims.set_point(0, 2.0)
+    assert windowed_layer(viewer) is second
+    assert text.text.startswith("W 200")
+    # Outside of the active one.
+    viewer.dims.set_point(0, 12.0)
+    assert windowed_layer(viewer) is first
+    assert text.text.startswith("W 100")
+    viewer.dims.set_point(0, 2.0)
+    second.visible = False
+    assert windowed_layer(viewer) is first
+    viewer.layers.selection.active = probability
+    assert windowed_layer(viewer) is probability
+    first.visible = False
+    viewer.layers.selection.clear()
+    assert windowed_layer(viewer) is probability
+    probability.visible = False
+    assert windowed_layer(viewer) is None
 
 
 def test_layer_removed_during_the_drag(hounsfield):
@@ -298,3 +355,23 @@ def test_window_of_a_4d_layer(hounsfield):
     layer = viewer.add_image(data, **arguments)
     set_window(viewer, layer, "Bone")
     assert tuple(layer.contrast_limits) == (-500, 1300)
+
+
+def test_long_names_do_not_widen_the_dock(make_napari_viewer, qtbot, hounsfield):
+    viewer = make_napari_viewer()
+    panel = ViewPanel(viewer)
+    qtbot.addWidget(panel)
+    add(viewer, hounsfield, CT)
+    narrow = panel.minimumSizeHint().width()
+    windows = [{"name": "a very long name of a window " * 4, "centre": 7, "width": 10}]
+    layer = add(viewer, hounsfield, {**CT, "windows": windows})
+    layer.name = "a_very_long_name_of_a_series_without_any_blank_" * 4
+    assert panel.minimumSizeHint().width() == narrow
+    assert panel.windowed_name.whole == panel.windowed_name.toolTip() == layer.name
+    panel.resize(280, 600)
+    panel.show()
+    qtbot.wait(20)
+    shown = panel.windowed_name.text()
+    assert "\u2026" in shown
+    assert shown[:8] == layer.name[:8]
+    assert panel.windowed_name.fontMetrics().horizontalAdvance(shown) <= panel.windowed_name.width()

@@ -22,6 +22,8 @@ _PARTS = {
     "bone": ("vertebra", "rib", "hip", "sacrum", "femur", "sternum", "clavic", "scapula", "humerus", "skull", "bone"),
     "lung": ("lung",),
 }
+# Classes of a model that are body to a truth that does not tell them apart.
+_TISSUES = ("fat", "soft tissue")
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,17 @@ def against(found: Volume, truth: Volume, names: Mapping[str, str] | None = None
     shared = sorted(set(table.values()))
     if not shared:
         return None
-    said = np.asarray(found.data)
+    said, merged = _with_tissues_as_body(found, shared)
+    if merged:
+        notes.append(f"{' and '.join(merged)}: part of the body in the truth, and counted as body.".capitalize())
     reference = _mapped(np.asarray(truth.data), table)
     if reference.ndim < said.ndim:
         reference = np.broadcast_to(reference, said.shape)
     counted = metrics.confusion(said, reference, shared)
     # A class that neither holds says nothing.
     rows = [_row(row, found) for row in counted if row["tp"] + row["fp"] + row["fn"]]
-    rows += [_unknown(found.labels[v]) for v in sorted(held(found)) if v in found.labels and v not in shared]
+    others = [v for v in sorted(held(found)) if v in found.labels and v not in shared]
+    rows += [_unknown(found.labels[v]) for v in others if found.labels[v].name not in merged]
     foreign = [v for v in values if v not in table]
     if foreign:
         notes.append(f"{named(truth, foreign)} in the truth: no class of the model, not compared.")
@@ -131,6 +136,19 @@ def against(found: Volume, truth: Volume, names: Mapping[str, str] | None = None
     meta = {k: v for k, v in found.meta.items() if k not in ("unit", "windows")}
     volume = Volume(outcome, found.grid, "labels", f"{found.name} · against truth", OUTCOMES, meta)
     return Comparison(volume, rows, f"Classes: {', '.join(found.labels[v].name for v in drawn)}.", tuple(notes))
+
+
+def _with_tissues_as_body(found: Volume, shared: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+    """Return the segmentation with tissues that the truth does not know as body, and their names.
+
+    Nothing changes where the truth knows no body.
+    """
+    said = np.asarray(found.data)
+    body = next((v for v in shared if found.labels[v].name.lower() == "body"), None)
+    finer = {v: label.name for v, label in found.labels.items() if label.name in _TISSUES and v not in shared}
+    if body is None or not finer:
+        return said, []
+    return np.where(np.isin(said, list(finer)), body, said), list(finer.values())
 
 
 def held(volume: Volume) -> list[int]:

@@ -183,7 +183,7 @@ def open_docks(viewer: napari.Viewer, first: QWidget) -> dict[str, QWidget]:
         By title.
     """
     widgets: dict[str, QWidget] = {}
-    for panel in PANELS:
+    for panel in (panel for panel in PANELS if panel.name in _TABS):
         module, name = panel.python_name.split(":")
         made = getattr(import_module(f"..viewer.{module}", __package__), name)(viewer)
         widgets[_TABS[panel.name]] = made

@@ -87,6 +87,7 @@ def fit(
     weight_decay: float = 1e-4,
     warm_up: int = 100,
     average: float = 0.99,
+    half: bool = False,
     checkpoint: str | os.PathLike | None = None,
     log: Callable[[dict], None] | None = None,
 ) -> Fit:
@@ -112,6 +113,9 @@ def fit(
         Of AdamW; the rate climbs linearly during the first `warm_up` steps.
     average : float
         Share of the old average that every step keeps: 0.99 averages over about 100 steps.
+    half : bool
+        Whether the network computes in bfloat16 where PyTorch thinks it safe: about twice as fast on processors that
+        know it, much slower on others. The weights and the loss stay in single precision.
     checkpoint : path, optional
         File that keeps the state at every validation; if it exists, the training goes on from there.
     log : callable, optional
@@ -149,7 +153,9 @@ def fit(
             group["lr"] = learning_rate * _rate(step, steps, warm_up)
         network.train()
         inputs, targets = batch(step)
-        value = loss(network(inputs), targets)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=half):
+            logits = network(inputs)
+        value = loss(logits.float() if half else logits, targets)
         if not torch.isfinite(value):
             raise InputError(f"the loss at step {step} is {value.item()}: lower learning_rate (now {learning_rate})")
         state.optimiser.zero_grad(set_to_none=True)

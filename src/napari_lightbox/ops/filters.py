@@ -290,6 +290,11 @@ def mean(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect") -> I
     count = math.prod(sizes)
     dtype = _smooth_type(image.dtype)
     inner = _sum_type(image.dtype, count)
+    if image.dtype == np.float64:
+        finite = image[np.isfinite(image)]
+        largest = float(max(finite.max(initial=0), -finite.min(initial=0)))
+        if largest > np.finfo(np.float64).max / count:
+            raise InputError(f"image has values up to {largest:g}, too large to be summed: scale it down")
     return _lines.passes(
         image,
         sizes,

@@ -34,12 +34,50 @@ def add_in_turn(viewer, layers: Sequence[Layer], on_done: Callable[[list[Layer]]
 def _add_next(viewer, waiting: list[Layer], added: list[Layer], on_done: Callable[[list[Layer]], None]) -> None:
     if not is_open(viewer):
         return
-    if waiting:
-        added.append(viewer.add_layer(waiting.pop(0)))
-    if waiting:
-        QTimer.singleShot(_PAUSE, partial(_add_next, viewer, waiting, added, on_done))
-    else:
+    if not waiting:
+        _select(viewer, added)
         on_done(added)
+        return
+    added.append(insert(viewer, waiting.pop(0)))
+    QTimer.singleShot(_PAUSE, partial(_add_next, viewer, waiting, added, on_done))
+
+
+def insert(viewer, layer: Layer, index: int | None = None) -> Layer:
+    """Add a layer and leave the selection as it is.
+
+    Selecting, which exchanges the controls of the layer list, takes a quarter of the time that adding takes: the
+    window should see to what was clicked meanwhile in between.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Where the layer goes.
+    layer : Layer
+        Not yet in any viewer.
+    index : int, optional
+        Its place in the layer list, 0 for the lowest; on top where not given.
+    """
+    layers = plain(viewer).layers
+    # napari has no public switch for this; where it is gone, the layer is selected at once.
+    activates = getattr(layers, "_activate_on_insert", None)
+    layers._activate_on_insert = False
+    try:
+        layers.insert(len(layers) if index is None else index, layer)
+    finally:
+        layers._activate_on_insert = True if activates is None else activates
+    return layer
+
+
+def add_then_select(viewer, layer: Layer) -> Layer:
+    """Add a layer on top at once, and select it a moment later."""
+    insert(viewer, layer)
+    QTimer.singleShot(_PAUSE, partial(_select, plain(viewer), [layer]))
+    return layer
+
+
+def _select(viewer, layers: list[Layer]) -> None:
+    if layers and is_open(viewer) and layers[-1] in viewer.layers:
+        viewer.layers.selection.active = layers[-1]
 
 
 # Other grids ----------------------------------------------------------------------------------------------------
@@ -91,6 +129,41 @@ def place(viewer, made: Iterable[Layer | LayerTuple]) -> list[str]:
                 continue
         present.append(new)
     return told
+
+
+def show_alone(viewer, layer: Layer) -> str | None:
+    """Hide every volume that a new layer would lie over on another grid: the layer is what was asked for.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Holds the layer already.
+    layer : Layer
+        The result of an operation.
+
+    Returns
+    -------
+    str or None
+        One sentence that says what is hidden and how to see both; None where nothing had to be hidden.
+    """
+    new = _shown_of(layer)
+    if new is None:
+        return None
+    hidden = []
+    for other in plain(viewer).layers:
+        if other is layer or not other.visible or layer_kind(other) not in ("image", "labels"):
+            continue
+        shown = _shown_of(other)
+        if shown is not None and not shown.grid.same_space(new.grid) and shown.overlaps(new):
+            other.visible = False
+            hidden.append(shown)
+    if not hidden:
+        return None
+    names = ", ".join(other.name for other in hidden)
+    return (
+        f"{new.name} lies on another grid than {hidden[-1].name} ({hidden[-1].grid.difference(new.grid)}) and is shown "
+        f"alone: to see {names} with it, click the eye in the layer list"
+    )
 
 
 def _visible(viewer) -> list[_Shown]:

@@ -1,6 +1,8 @@
 """How a volume looks when it is first shown: window, colours of labels, names at the cursor."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 
 import numpy as np
 
@@ -38,6 +40,32 @@ def label_features(labels: Mapping[int, Label]) -> dict:
     """Return the table that napari reads the name at the cursor from."""
     entries = {0: "background"} | {value: label.name for value, label in labels.items()}
     return {"index": list(entries), "name": list(entries.values())}
+
+
+def first_look(volume: Volume) -> dict:
+    """Return the arguments of a layer that say how a volume is first shown."""
+    if volume.kind != "labels":
+        limits = {"contrast_limits": contrast_limits(volume)}
+        if volume.kind == "probability":
+            return {**limits, "colormap": "inferno", "blending": "additive"}
+        # DICOM's MONOCHROME1, as old radiographs have it: low values are meant to be bright.
+        inverted = any(str(note).startswith("MONOCHROME1") for note in volume.meta.get("notes") or ())
+        return {**limits, "colormap": "gray_r"} if inverted else limits
+    if not volume.labels:
+        return {}
+    return {
+        "colormap": label_colormap(volume.labels),
+        "features": label_features(volume.labels),
+    }
+
+
+@cache
+def draw_dashes() -> None:
+    """Draw the dashed lines that napari needs for the polygon tool of the first Labels layer; they are kept."""
+    with suppress(ImportError):
+        from vispy.visuals.line.dash_atlas import DashAtlas
+
+        DashAtlas()
 
 
 def sample(data) -> np.ndarray:

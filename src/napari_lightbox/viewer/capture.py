@@ -1,5 +1,6 @@
 """What a job starts from: the volume of a layer, taken in the window's thread, its voxels copied in the job's."""
 
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +14,7 @@ from .layers import MovedByHand, layer_to_volume, plain
 _SLAB = 32_000_000
 
 
-def volume_of(layer, viewer, *, assume: bool = True) -> Volume:
+def volume_of(layer, viewer, *, assume: bool = True, quiet: bool = False) -> Volume:
     """Return the volume of a layer without copying a voxel; ask where its transform was edited by hand.
 
     Parameters
@@ -24,6 +25,8 @@ def volume_of(layer, viewer, *, assume: bool = True) -> Volume:
         Whose other layers say where this one lies, and over which a question is asked.
     assume : bool
         Take napari's own scale and translation as the position where nothing better is known.
+    quiet : bool
+        Ask nothing, and tell nothing twice: for what happens with every change.
 
     Raises
     ------
@@ -35,11 +38,16 @@ def volume_of(layer, viewer, *, assume: bool = True) -> Volume:
     viewer = plain(viewer)
     layers = viewer.layers if viewer is not None else ()
     try:
-        return layer_to_volume(layer, layers, assume=assume, copy=False, say=asking.tell)
+        return layer_to_volume(layer, layers, assume=assume, copy=False, say=_tell_once if quiet else asking.tell)
     except MovedByHand:
-        if not asking.confirm_moved(layer, viewer):
+        if quiet or not asking.confirm_moved(layer, viewer):
             raise
         return layer_to_volume(layer, layers, assume=assume, copy=False, accept_transform=True)
+
+
+@cache
+def _tell_once(text: str) -> None:
+    asking.tell(text)
 
 
 def steady(volume: Volume) -> Volume:

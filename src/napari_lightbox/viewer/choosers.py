@@ -5,10 +5,11 @@ from collections.abc import Callable
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from .layers import layer_kind, layer_record, plain
+from .layers import is_preview, layer_kind, layer_record, plain
 
 # Which types of layers may stand for an argument of a role.
-KINDS = {"image": ("image",), "labels": ("labels",), "seeds": ("points",), "volume": ("image", "labels")}
+KINDS = {"image": ("image",), "labels": ("labels",), "seeds": ("points",)}
+KINDS |= {"volume": ("image", "labels"), "voxels": ("image", "labels")}
 
 
 class LayerChooser(QComboBox):
@@ -57,6 +58,7 @@ class LayerChooser(QComboBox):
             for layer in reversed(self._viewer.layers)
             if layer_kind(layer) in self._kinds
             and not getattr(layer, "rgb", False)
+            and not is_preview(layer)
             and (self._accepts is None or self._accepts(layer))
         ]
 

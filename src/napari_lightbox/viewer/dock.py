@@ -8,13 +8,15 @@ import SimpleITK  # noqa: F401 - loading it holds the interpreter for 0.2 s: rat
 from napari.layers import Image, Layer
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from ..apply import apply
+from ..apply import WHOLE, apply
 from ..catalogue import Operation, Parameter, operation
 from ..errors import InputError, LightboxError
-from ..geometry import Grid
+from ..geometry import PLANES, Grid
 from ..volume import Volume
+from .adding import add_then_select, show_alone
 from .capture import steady, volume_of
 from .choosers import KINDS, LayerChooser
+from .collecting import spare
 from .edits import note_edits
 from .fields import Field, field_for, label_for, readable
 from .jobbar import JobBar, stop_when_closed
@@ -26,6 +28,7 @@ from .layers import (
     shown_grid,
     spectrum_layer,
 )
+from .preview import Captured, Preview
 from .seeds import new_points, points_to_seeds
 
 # How an image looks is carried to the image that is made from it.
@@ -55,12 +58,21 @@ class OperationDock(QWidget):
         self.row: Operation = operation(name)
         self.setObjectName(f"lightbox-{name}")
         note_edits(self.viewer)
+        spare(self.viewer)
         self.layers: dict[str, LayerChooser] = {}
         self.fields: dict[str, Field] = {}
         self.plane: QComboBox | None = None
         self.bar = JobBar(viewer, self)
         self.apply_button, self.reset_button = QPushButton("Apply", self), QPushButton("Reset", self)
         self._lay_out()
+        self.preview = Preview(viewer, self.row, partial(self._capture, quiet=True), self)
+        self.layout().insertWidget(2, self.preview)
+        for field in self.fields.values():
+            field.changed.connect(self.preview.request)
+        for chooser in self.layers.values():
+            chooser.layer_changed.connect(self.preview.request)
+        if self.plane is not None:
+            self.plane.currentIndexChanged.connect(self.preview.request)
         self.apply_button.clicked.connect(self.apply)
         self.reset_button.clicked.connect(self.reset)
         self.bar.running_changed.connect(lambda running: self.apply_button.setEnabled(not running))
@@ -86,6 +98,9 @@ class OperationDock(QWidget):
             if not parameter.is_layer:
                 self.fields[parameter.name] = field = field_for(parameter, self)
                 self._add_row(label_for(parameter), field, field.toolTip())
+        for field in self.fields.values():
+            field.changed.connect(self._show_what_applies)
+        self._show_what_applies()
         if not self.row.on_volumes:
             self._add_planes()
         buttons = QHBoxLayout()
@@ -126,12 +141,22 @@ class OperationDock(QWidget):
 
     def _add_planes(self) -> None:
         self.plane = QComboBox(self)
-        self.plane.addItems([*(() if self.row.planes else (_WHOLE,)), "axial", "coronal", "sagittal"])
+        whole = (_WHOLE,) if self.row.whole or not self.row.planes else ()
+        self.plane.addItems([*PLANES, *whole] if self.row.planes else [*whole, *PLANES])
         tip = "<qt>Work on the whole volume at once, or slice by slice in a plane of the body.</qt>"
-        if self.row.planes:
+        if self.row.planes and not self.row.whole:
             tip = "<qt>The plane of the body that is worked on, slice by slice.</qt>"
         self.plane.setToolTip(tip)
         self._add_row("Plane", self.plane, tip)
+
+    def _applies(self, name: str) -> bool:
+        """Whether a parameter has a meaning beside the choices made for the others."""
+        only = self.fields[name].parameter.hints.get("only", {})
+        return all(self.fields[other].value() in values for other, values in only.items())
+
+    def _show_what_applies(self) -> None:
+        for name, field in self.fields.items():
+            self.form.setRowVisible(field, self._applies(name))
 
     # Acting -----------------------------------------------------------------------------------------------------
 
@@ -157,38 +182,45 @@ class OperationDock(QWidget):
         """Capture layers and parameters and start the job."""
         if self.bar.running:
             return
+        self.preview.rest()
         try:
-            source, volume, values = self._capture()
+            taken = self._capture()
         except LightboxError as error:
             self.bar.show_error(str(error))
             return
-        looks = _looks(source, self.row, values)
-        plane = self._chosen_plane(volume)
+        source, volume = taken.source, taken.volume
         make = partial(spectrum_layer, source=layer_record(source)) if self.row.result == "spectrum" else make_layer
-        work = partial(_work, self.row.name, volume, plane, values, partial(make, **looks))
+        work = partial(_work, self.row.name, volume, taken.plane, dict(taken.values), partial(make, **taken.looks))
         title = f"{self.row.title} of {volume.name}"
         self.bar.run(work, title=title, on_done=partial(self._show, shown_grid(source)))
 
     def _chosen_plane(self, volume: Volume) -> str | None:
         if self.plane is None or self.plane.currentText() == _WHOLE:
-            return None
+            return WHOLE if self.plane is not None and self.row.planes else None
         # A single slice is its own plane, whichever way it lies.
         return None if volume.is_2d else self.plane.currentText()
 
-    def _capture(self) -> tuple[Layer, Volume, dict[str, Any]]:
+    def _capture(self, quiet: bool = False) -> Captured:
+        """Take what the dock works on; `quiet`: ask and tell the user nothing."""
         source = self._layer_of(self.row.input)
-        volume = volume_of(source, self.viewer)
+        volume = volume_of(source, self.viewer, quiet=quiet)
         values: dict[str, Any] = {}
+        layers = [source]
         for parameter in self.row.parameters:
             if not parameter.is_layer:
-                values[parameter.name] = self.fields[parameter.name].value()
+                name = parameter.name
+                values[name] = self.fields[name].value() if self._applies(name) else parameter.default
                 continue
             layer = self._layer_of(parameter)
             if layer is None:
                 continue
-            seeds = parameter.role == "seeds"
-            values[parameter.name] = points_to_seeds(layer, source) if seeds else volume_of(layer, self.viewer)
-        return source, volume, values
+            layers.append(layer)
+            if parameter.role == "seeds":
+                values[parameter.name] = points_to_seeds(layer, source)
+            else:
+                values[parameter.name] = volume_of(layer, self.viewer, quiet=quiet)
+        looks = _looks(source, self.row, values)
+        return Captured(source, volume, values, self._chosen_plane(volume), looks, tuple(layers))
 
     def _layer_of(self, parameter: Parameter) -> Layer | None:
         layer = self.layers[parameter.name].layer
@@ -200,7 +232,7 @@ class OperationDock(QWidget):
 
     def _show(self, source_grid: Grid | None, layer: Layer) -> None:
         """Add the result; runs in the GUI thread."""
-        self.viewer.add_layer(layer)
+        add_then_select(self.viewer, layer)
         seeds = [i for i, other in enumerate(self.viewer.layers) if layer_kind(other) == "points"]
         if seeds and any(p.role == "seeds" for p in self.row.parameters):
             # What grew from the seeds must not cover them.
@@ -208,11 +240,20 @@ class OperationDock(QWidget):
         if self.row.result == "spectrum":
             self.bar.show_note(f"{layer.name} lies over its image; positions in it are frequencies, not millimetres")
             return
+        alone = show_alone(self.viewer, layer)
         grid = shown_grid(layer)
-        if source_grid is not None and not grid.same_space(source_grid):
+        if alone is not None:
+            self.bar.show_note(alone)
+        elif source_grid is not None and not grid.same_space(source_grid):
             self.bar.show_note(f"{layer.name} lies on another grid: {source_grid.difference(grid)}")
         else:
-            self.bar.show_note(f"{layer.name} is done")
+            self.bar.show_note("; ".join([f"{layer.name} is done", *_said(layer)]))
+
+
+def _said(layer: Layer) -> list[str]:
+    """Return what the operation had to say, besides its result."""
+    history = (layer_record(layer) or {}).get("history") or ({},)
+    return list(history[-1].get("notes", ()))
 
 
 def _work(name: str, volume: Volume, plane: str | None, values: dict, make: Callable[[Volume], Layer]) -> Layer:
@@ -224,7 +265,7 @@ def _work(name: str, volume: Volume, plane: str | None, values: dict, make: Call
 
 def _looks(source: Layer, row: Operation, values: dict[str, Any]) -> dict[str, Any]:
     """Return what the result takes over from the layer it is made from."""
-    if row.result != "image" or not isinstance(source, Image):
+    if row.result not in ("image", "same") or not isinstance(source, Image):
         return {}
     looks = {name: getattr(source, name) for name in _LOOKS}
     if values.get("mode") == "pass":

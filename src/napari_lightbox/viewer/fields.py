@@ -168,8 +168,8 @@ class TextField(Field):
     def __init__(self, parameter: Parameter, parent: QWidget | None = None) -> None:
         super().__init__(parameter, parent)
         self.edit = QLineEdit(self)
-        if not self._is_text:
-            self.edit.setPlaceholderText("numbers: 12, 30; -12, 5 (rows apart by ;)")
+        rows = "" if self._is_text else "numbers: 12, 30; -12, 5 (rows apart by ;)"
+        self.edit.setPlaceholderText(parameter.hints.get("placeholder", rows))
         self.edit.textChanged.connect(lambda _: self.changed.emit())
         self.line.addWidget(self.edit)
         self.reset()

@@ -21,6 +21,8 @@ from ..volume import Volume
 from . import appearance
 
 KEY = "lightbox"
+# Mark of the layer that a preview is shown in: never an input, never saved.
+PREVIEW = "lightbox_preview"
 # The step that painting leaves in a history: it says that replaying the other steps does not give these labels.
 MANUAL_EDIT = {"operation": "manual edit", "parameters": {}}
 # Obliquity below this, degrees, is rounding of the direction cosines.
@@ -79,7 +81,7 @@ def volume_to_layer(volume: Volume, name: str | None = None, **kwargs) -> LayerT
         "axis_labels": volume.grid.axes,
         "metadata": {KEY: _record(volume, order, flips, scale, translate)},
     }
-    made.update(_appearance(volume))
+    made.update(appearance.first_look(volume))
     metadata = {**kwargs.pop("metadata", {}), **made["metadata"]}
     return data, {**made, **kwargs, "metadata": metadata}, "labels" if volume.kind == "labels" else "image"
 
@@ -96,6 +98,8 @@ def make_layer(volume: Volume, name: str | None = None, **kwargs) -> Layer:
     gc.disable()
     try:
         layer = Layer.create(*made)
+        if made[2] == "labels":
+            appearance.draw_dashes()
     finally:
         if collecting:
             gc.enable()
@@ -154,22 +158,6 @@ def _record(volume: Volume, order, flips, scale, translate) -> dict:
         "flips": tuple(flips),
         "scale": tuple(scale),
         "translate": tuple(translate),
-    }
-
-
-def _appearance(volume: Volume) -> dict:
-    if volume.kind != "labels":
-        limits = {"contrast_limits": appearance.contrast_limits(volume)}
-        if volume.kind == "probability":
-            return {**limits, "colormap": "inferno", "blending": "additive"}
-        # DICOM's MONOCHROME1, as old radiographs have it: low values are meant to be bright.
-        inverted = any(str(note).startswith("MONOCHROME1") for note in volume.meta.get("notes") or ())
-        return {**limits, "colormap": "gray_r"} if inverted else limits
-    if not volume.labels:
-        return {}
-    return {
-        "colormap": appearance.label_colormap(volume.labels),
-        "features": appearance.label_features(volume.labels),
     }
 
 
@@ -281,6 +269,8 @@ def layer_to_volume(
     layer, kind = plain(layer), layer_kind(layer)
     if kind not in ("image", "labels"):
         raise InputError(f"layer {layer.name!r} is a {kind} layer: choose an Image or Labels layer")
+    if is_preview(layer):
+        raise InputError(f"layer {layer.name!r} is a preview of one slice: press Apply in its dock to have all of it")
     data = _layer_data(layer)
     record = layer_record(layer) or _adopted(layer, data, layers, say)
     assumed = record is None
@@ -315,6 +305,11 @@ def layer_kind(layer) -> str:
         if isinstance(layer, base):
             return base.__name__.lower()
     return type(layer).__name__.lower()
+
+
+def is_preview(layer) -> bool:
+    """Whether a layer is the temporary one of a preview."""
+    return PREVIEW in plain(layer).metadata
 
 
 def layer_record(layer) -> dict | None:

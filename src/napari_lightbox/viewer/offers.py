@@ -4,13 +4,16 @@ napari's own reader opens NIfTI, NRRD, MetaImage and DICOM files as bare arrays:
 lost without a word. Which reader is used is the user's choice, so we ask, once, and remember that we did.
 """
 
+import weakref
+
 from napari.settings import get_settings
-from qtpy.QtCore import QSettings
+from npe2 import PluginManager
+from qtpy.QtCore import QEvent, QObject, QSettings, QTimer
 from qtpy.QtWidgets import QMessageBox
 
 from . import asking
 from .layers import plain
-from .runner import main_window
+from .runner import is_open, main_window
 
 PLUGIN = "napari-lightbox"
 PATTERNS = ("*.nii", "*.nii.gz", "*.nrrd", "*.nhdr", "*.mha", "*.mhd", "*.dcm")
@@ -23,14 +26,31 @@ _QUESTION = (
 enabled = True
 
 
-def _store() -> QSettings:
+def settings() -> QSettings:
+    """Return what the user's answers and habits are kept in."""
     return QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, PLUGIN, "viewer")
 
 
 def was_offered() -> bool:
     """Whether the user has been asked before, or has chosen us without being asked."""
     chosen = get_settings().plugins.extension2reader
-    return str(_store().value(_KEY, "")) == "yes" or all(chosen.get(p) == PLUGIN for p in PATTERNS)
+    return str(settings().value(_KEY, "")) == "yes" or all(chosen.get(p) == PLUGIN for p in PATTERNS)
+
+
+def writers_first() -> None:
+    """Let napari's Save dialogs list our writers of volumes first: what is typed there is read as a file type of ours.
+
+    napari takes the first writer that fits, and lists its own first, which writes bare arrays.
+    """
+    index = getattr(PluginManager.instance(), "_contrib", None)
+    writers = getattr(index, "_writers", None)
+    # npe2 has no public order of writers; where its list looks otherwise, the order stays as it is.
+    if isinstance(writers, list) and all(isinstance(entry, tuple) and len(entry) == 4 for entry in writers):
+        writers.sort(key=lambda entry: not _writes_volumes(entry[3]))
+
+
+def _writes_volumes(writer) -> bool:
+    return writer.command.startswith(f"{PLUGIN}.") and ".nii.gz" in writer.filename_extensions
 
 
 def make_default() -> None:
@@ -42,6 +62,33 @@ def make_default() -> None:
     }
 
 
+def offer_when_shown(viewer) -> None:
+    """Make the offer, as soon as there is a window to make it in: `napari FILE` reads the file before it shows one."""
+    window = main_window(viewer)
+    if window is None or not enabled:
+        return
+    if window.isVisible():
+        offer_default(viewer)
+    else:
+        _WhenShown(window, weakref.ref(plain(viewer)))
+
+
+class _WhenShown(QObject):
+    """Makes the offer when a window is shown for the first time; a child of the window."""
+
+    def __init__(self, window, viewer: weakref.ref) -> None:
+        super().__init__(window)
+        self._viewer = viewer
+        window.installEventFilter(self)
+
+    def eventFilter(self, watched, event) -> bool:  # noqa: N802 - Qt's name
+        if event.type() == QEvent.Type.Show and self._viewer is not None:
+            watched.removeEventFilter(self)
+            viewer, self._viewer = self._viewer, None
+            QTimer.singleShot(0, lambda: viewer() is not None and is_open(viewer()) and offer_default(viewer()))
+        return False
+
+
 def offer_default(viewer) -> QMessageBox | None:
     """Ask once, without blocking, whether to be the default reader; return the open dialog or None.
 
@@ -50,7 +97,7 @@ def offer_default(viewer) -> QMessageBox | None:
     viewer = plain(viewer)
     if not enabled or not asking.has_screen(viewer) or was_offered():
         return None
-    _store().setValue(_KEY, "yes")
+    settings().setValue(_KEY, "yes")
     box = QMessageBox(main_window(viewer))
     box.setWindowTitle("napari-lightbox")
     box.setText(_QUESTION)

@@ -59,18 +59,47 @@ def world_directions(layer) -> np.ndarray | None:
     return linear / np.linalg.norm(linear, axis=0)
 
 
+def on_screen(layer, viewer) -> bool:
+    """Whether a layer is visible and has a slice where the viewer's sliders stand."""
+    if not layer.visible:
+        return False
+    if layer_kind(layer) not in ("image", "labels"):
+        return True
+    index = np.asarray(layer.world_to_data(np.asarray(viewer.dims.point, dtype=float)), dtype=float)
+    shape = (layer.data[0] if layer.multiscale else layer.data).shape
+    own = [axis - viewer.dims.ndim + layer.ndim for axis in viewer.dims.not_displayed]
+    return all(0 <= round(float(index[axis])) < shape[axis] for axis in own if axis >= 0)
+
+
+def topmost(layers, viewer):
+    """Return the layer that is seen first: on screen before off it, pictures before probabilities and labels.
+
+    None where `layers` is empty.
+    """
+
+    def rank(pair) -> tuple:
+        height, layer = pair
+        record = layer_record(layer)
+        picture = layer_kind(layer) == "image" and (record is None or record["kind"] == "image")
+        return on_screen(layer, viewer), layer.visible, picture, height
+
+    return max(enumerate(layers), key=rank)[1] if layers else None
+
+
 def speaker(viewer):
     """Return the layer that says how the patient lies on the canvas: the active one, else the topmost of ours.
 
-    A Points, Shapes or new Labels layer lies in the world of the volumes below it. An Image layer that is not ours
-    speaks for itself, and has nothing to say. None if no layer of ours is open.
+    The active one only where it is on screen, if any other is. A Points, Shapes or new Labels layer lies in the world
+    of the volumes below it. An Image layer that is not ours speaks for itself, and has nothing to say. None if no layer
+    of ours is open.
     """
     active = viewer.layers.selection.active
-    if active is not None and (layer_record(active) is not None or layer_kind(active) == "image"):
-        return active if layer_record(active) is not None else None
     ours = [layer for layer in viewer.layers if layer_kind(layer) in ("image", "labels") and layer_record(layer)]
-    shown = [layer for layer in ours if layer.visible]
-    return (shown or ours or [None])[-1]
+    if active is not None and (active in ours or layer_kind(active) == "image"):
+        seen = on_screen(active, viewer) or not any(on_screen(layer, viewer) for layer in ours)
+        if seen:
+            return active if active in ours else None
+    return topmost(ours, viewer)
 
 
 def _axes(directions: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:

@@ -4,7 +4,8 @@ napari's reader protocol is synchronous: File > Open and drag and drop wait unti
 in the background instead; the menu File > IO Utilities offers it as "Open medical volume" and "Open DICOM folder".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from ..io.files import read_all, suffixes
 from ..volume import Volume
 from . import asking, offers
 from .adding import add_in_turn, place
+from .collecting import spare
 from .edits import note_edits
 from .layers import LayerTuple, make_layer, notices, plain, volume_to_layer
+from .masks import Shown, read_onto, shown_images
 from .runner import Job, main_window, run
 
 # Pictures have other readers that do as well; we offer ourselves for them, since only we ask for the pixel size.
@@ -47,7 +50,7 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
     """
     viewer = napari.current_viewer()
     file = Path(path[0] if isinstance(path, list | tuple) else path)
-    volumes = _read(file)
+    volumes = _read(file, shown=shown_images(viewer))
     if not volumes[0].meta.get("spacing_known", True) and asking.has_screen(viewer):
         volumes = _with_asked_spacing(file, volumes, viewer)
     found = [volume_to_layer(volume) for volume in volumes]
@@ -60,8 +63,10 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
     return found
 
 
-def _read(file: Path, spacing: float | None = None) -> list[Volume]:
+def _read(file: Path, spacing: float | None = None, shown: Sequence[Shown] = ()) -> list[Volume]:
     """Read all volumes; what was left out, with its reason, is shown as a warning when the rest is there."""
+    if file.is_file() and (masks := read_onto(file, list(shown))) is not None:
+        return masks
     # Not by Python's warnings: catching them is a matter of the whole process, and two files may be read at once.
     refused: list[str] = []
     volumes = read_all(file, spacing, refused=refused)
@@ -84,12 +89,16 @@ def prepare(viewer) -> None:
     viewer = plain(viewer)
     if viewer is None:
         return
+    from . import saving
     from .panels.view import attach
 
     note_edits(viewer)
+    offers.writers_first()
     if main_window(viewer) is not None:
         attach(viewer)
-        offers.offer_default(viewer)
+        saving.bind(viewer)
+        spare(viewer)
+        offers.offer_when_shown(viewer)
 
 
 def open_path(viewer, path: str | Path, *, spacing: float | None = None, on_done: Callable | None = None) -> Job:
@@ -111,11 +120,43 @@ def open_path(viewer, path: str | Path, *, spacing: float | None = None, on_done
     Job
         Already started; errors become notifications.
     """
-    viewer, path = plain(viewer), Path(path)
+    path = Path(path)
+    return open_volumes(viewer, partial(_read, path, spacing, shown_images(viewer)), path.name, on_done=on_done)
+
+
+def open_volumes(
+    viewer,
+    load: Callable[[], list[Volume]],
+    name: str,
+    *,
+    start: Callable[..., Job | None] | None = None,
+    on_done: Callable[[list[Layer]], None] | None = None,
+) -> Job | None:
+    """Read volumes by ``load()`` in the background and add them to a viewer.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Where the layers go.
+    load : callable
+        Runs in the background and returns the volumes.
+    name : str
+        What is opened, for messages.
+    start : callable, optional
+        Starts the job in place of `run`: the method of a dock's bar, which shows how it fares.
+    on_done : callable, optional
+        Gets the list of new layers.
+
+    Returns
+    -------
+    Job or None
+        What `start` returns; the job is under way.
+    """
+    viewer = plain(viewer)
     prepare(viewer)
 
     def work() -> tuple[list[Layer], list[str]]:
-        volumes = _read(path, spacing)
+        volumes = load()
         return [make_layer(v) for v in volumes], [text for v in volumes for text in notices(v)]
 
     def show(result: tuple[list[Layer], list[str]]) -> None:
@@ -123,8 +164,8 @@ def open_path(viewer, path: str | Path, *, spacing: float | None = None, on_done
             asking.warn(notice)
         add_in_turn(viewer, result[0], on_done or (lambda _: None))
 
-    viewer.status = f"Opening {path.name} ..."
-    return run(work, title=f"Opening {path.name}", on_done=show, viewer=viewer)
+    viewer.status = f"Opening {name} ..."
+    return (start or partial(run, viewer=viewer))(work, title=f"Opening {name}", on_done=show)
 
 
 def open_file() -> None:

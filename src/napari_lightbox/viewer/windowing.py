@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .appearance import looks_like_ct, sample
-from .layers import layer_kind, layer_record
+from .layers import is_preview, layer_kind, layer_record
+from .orientation import on_screen, topmost
 
 # (name, level, width) in HU: values of standard practice, as textbooks and Radiopaedia's "Windowing (CT)" list them.
 CT_PRESETS = (
@@ -74,14 +75,17 @@ def can_window(layer) -> bool:
 
 
 def windowed_layer(viewer):
-    """Return the Image layer that presets and keys act on: the active one, else the topmost visible one, else None.
+    """Return the Image layer that presets, keys and the drag act on, or None.
 
-    So the picture under labels can be windowed while they are painted.
+    The active one where it is on screen, else the topmost visible one: so the picture under labels can be windowed
+    while they are painted, and a hidden layer is never windowed unseen.
     """
     active = viewer.layers.selection.active
-    if can_window(active):
+    if can_window(active) and on_screen(active, viewer):
         return active
-    return next((layer for layer in reversed(viewer.layers) if layer.visible and can_window(layer)), None)
+    # A preview follows the window of the picture that it was made from.
+    visible = [layer for layer in viewer.layers if layer.visible and can_window(layer) and not is_preview(layer)]
+    return topmost(visible, viewer)
 
 
 def smallest_width(layer) -> float:
@@ -171,10 +175,11 @@ def full_range(data) -> Window | None:
 def drag_window(viewer, event) -> Iterator[None]:
     """Change window and level while the right button drags; a napari mouse callback.
 
-    Only without modifier keys and on an active Image layer; the camera keeps still meanwhile.
+    Of the picture that `windowed_layer` names, without modifier keys; the camera keeps still meanwhile. A tool of the
+    active layer (brush, polygon ...) keeps the right button for itself.
     """
-    layer = viewer.layers.selection.active
-    if event.button != 2 or event.modifiers or not can_window(layer):
+    layer = windowed_layer(viewer)
+    if event.button != 2 or event.modifiers or layer is None or has_tool(viewer.layers.selection.active):
         return
     camera = viewer.scene.camera
     start, window, smallest, pan = event.pos, Window.of(layer), smallest_width(layer), camera.mouse_pan
@@ -186,3 +191,8 @@ def drag_window(viewer, event) -> Iterator[None]:
             yield
     finally:
         camera.mouse_pan = pan
+
+
+def has_tool(layer) -> bool:
+    """Whether a layer has a brush, polygon, picker ... in hand, so that the mouse buttons are its own."""
+    return str(getattr(layer, "mode", "pan_zoom")) not in ("pan_zoom", "transform")

@@ -16,10 +16,11 @@ from ..io.files import suffixes, write
 from ..volume import Volume
 from . import asking
 from .capture import volume_of
-from .layers import LayerTuple
+from .layers import PREVIEW, LayerTuple
+from .points_file import TABLE, points_table, write_points
 
 # Written where a folder is given, or no suffix: the format that keeps most and every other program reads.
-_DEFAULT = ".nii.gz"
+DEFAULT = ".nii.gz"
 
 
 def write_image(path: str, data: Any, attributes: dict) -> list[str]:
@@ -41,7 +42,8 @@ def write_layers(path: str, layer_data: list[LayerTuple]) -> list[str]:
         ``"case.nii.gz"`` becomes ``"case - CT.nii.gz"``, ``"case - lung.nii.gz"``; a name without a known suffix is a
         folder, made if it does not exist, that gets ``"CT.nii.gz"``, ``"lung.nii.gz"``.
     layer_data : list of (data, dict, str)
-        Image and Labels layers.
+        Image and Labels layers; Points become tables of positions (``"seeds.csv"``). Layers of other kinds are named
+        in a warning: no file of ours holds them.
 
     Returns
     -------
@@ -55,28 +57,50 @@ def write_layers(path: str, layer_data: list[LayerTuple]) -> list[str]:
     """
     if len(layer_data) == 1:
         return [_write_one(path, layer_data[0])]
-    volumes = [_volume_of(made) for made in layer_data]
+    layer_data = [made for made in layer_data if PREVIEW not in made[1].get("metadata", {})]
+    volumes = [_volume_of(made) for made in layer_data if made[2] in ("image", "labels")]
+    tables = [(made[1]["name"], _table_of(made)) for made in layer_data if made[2] == "points" and len(made[0])]
+    others = [made[1]["name"] for made in layer_data if made[2] not in ("image", "labels", "points")]
     names = _file_names(Path(path), [volume.name for volume in volumes])
-    _may_replace(Path(path), names)
-    return [str(write(volume, name)) for volume, name in zip(volumes, names, strict=True)]
+    table_names = [name.with_name(name.name + TABLE) for name in _file_names(Path(path), [t[0] for t in tables], "")]
+    may_replace(Path(path), [*names, *table_names], napari.current_viewer())
+    written = [write(volume, name) for volume, name in zip(volumes, names, strict=True)]
+    for (_, rows), name in zip(tables, table_names, strict=True):
+        write_points(rows, name)
+    if others:
+        asking.warn(f"Not saved: {', '.join(others)}: such layers hold no volume, save them by themselves")
+    return [str(name) for name in (*written, *table_names)]
+
+
+def _table_of(made: LayerTuple) -> list[tuple]:
+    try:
+        return points_table(Layer.create(*made), napari.current_viewer())
+    except InputError as error:
+        raise FileError(str(error)) from error
 
 
 def _write_one(path: str, made: LayerTuple) -> str:
     volume = _volume_of(made)
     file = Path(path)
-    target = file if _suffix(file) else file.with_name(file.name + _DEFAULT)
-    _may_replace(file, [target])
+    target = file if _suffix(file) else file.with_name(file.name + DEFAULT)
+    may_replace(file, [target], napari.current_viewer())
     return str(write(volume, target))
 
 
-def _may_replace(chosen: Path, targets: list[Path]) -> None:
-    """Ask before older files are replaced that the dialog did not ask about, as it knows only the name chosen."""
+def may_replace(chosen: Path | None, targets: list[Path], viewer) -> None:
+    """Ask before older files are replaced that the dialog did not ask about, as it knows only the name chosen.
+
+    Raises
+    ------
+    FileError
+        If nobody says that they may be replaced.
+    """
     there = [target for target in targets if target != chosen and target.exists()]
     if not there:
         return
     names = ", ".join(target.name for target in there)
     question = f"{there[0].parent} already holds {names}.\n\nReplace {'it' if len(there) == 1 else 'them'}?"
-    if not asking.confirm(question, napari.current_viewer()):
+    if not asking.confirm(question, viewer):
         raise FileError(f"{there[0].parent} already holds {names}: choose another name, or delete what is there first")
 
 
@@ -93,22 +117,28 @@ def _suffix(path: Path) -> str | None:
     return next((s for s in suffixes(write=True) if path.name.lower().endswith(s)), None)
 
 
-def _file_names(path: Path, names: list[str]) -> list[Path]:
+def _file_names(path: Path, names: list[str], ending: str | None = None) -> list[Path]:
+    """Return a path for each name, no two alike; they end in the suffix of `path`, or in `ending`."""
     suffix = _suffix(path)
     if suffix:
         folder, start = path.parent, f"{path.name[: -len(suffix)]} - "
     else:
-        folder, start, suffix = path, "", _DEFAULT
+        folder, start, suffix = path, "", DEFAULT
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FileError(f"folder {folder} cannot be made: {error.strerror or error}") from error
     found: list[Path] = []
     for name in names:
-        plain = re.sub(r'[\\/:*?"<>|\x00-\x1f]+', "_", name).strip(" .") or "layer"
-        file, count = folder / f"{start}{plain}{suffix}", 1
+        file, count = folder / file_name(name, suffix if ending is None else ending, start), 1
         while file in found:
             count += 1
-            file = folder / f"{start}{plain} {count}{suffix}"
+            file = folder / file_name(f"{name} {count}", suffix if ending is None else ending, start)
         found.append(file)
     return found
+
+
+def file_name(name: str, suffix: str, start: str = "") -> str:
+    """Return the name of a file for a layer: without what file systems refuse."""
+    clean = re.sub(r'[\\/:*?"<>|\x00-\x1f]+', "_", name).strip(" .")
+    return f"{start}{clean or 'layer'}{suffix}"

@@ -1,6 +1,6 @@
 """What the canvas and the status bar say of the patient: letters at the edges, series, slice, window, position.
 
-Works on the viewer model alone: no Qt. One `Annotations` belongs to one viewer and lives as long as it does.
+Works on the viewer model alone: no widgets. One `Annotations` belongs to one viewer and lives as long as it does.
 """
 
 import weakref
@@ -10,6 +10,7 @@ import numpy as np
 from ..layers import layer_kind, layer_record, shown_grid, true_position
 from ..orientation import LETTERS, OBLIQUE, plane_shown, position_text, speaker, world_directions
 from ..windowing import Window, meta_of, unit_of, windowed_layer
+from ._corners import fitted
 from ._planes import letters_now, refit, show_natural_plane, spatial_axis, unmirror
 
 _YELLOW = "#ffd54f"
@@ -26,10 +27,13 @@ class Annotations:
     ----------
     viewer : napari.components.ViewerModel
         Not a proxy.
+    brief : bool
+        Leave out name and window, and let somebody else choose the plane: for a small view beside a larger one.
     """
 
-    def __init__(self, viewer) -> None:
+    def __init__(self, viewer, *, brief: bool = False) -> None:
         self._viewer = weakref.ref(viewer)
+        self._brief = brief
         self._show_letters = self._show_texts = True
         self._add_overlays(viewer)
         dims, camera, layers = viewer.dims.events, viewer.scene.camera.events, viewer.layers
@@ -88,11 +92,20 @@ class Annotations:
         for edge in _LETTERS_AT:
             letter = getattr(edges, edge) if edges is not None and self._show_letters else ""
             self._write(viewer, f"lightbox_{edge}", letter)
-        active = viewer.layers.selection.active
-        named = active if active is not None else layer
-        self._write(viewer, "lightbox_series", series_text(viewer, named) if self._show_texts else "")
-        image = windowed_layer(viewer)
-        self._write(viewer, "lightbox_window", window_text(image) if self._show_texts and image is not None else "")
+        named = layer if layer is not None else viewer.layers.selection.active
+        image = None if self._brief else windowed_layer(viewer)
+        series, window = self._show_texts and named is not None, self._show_texts and image is not None
+        name, *lines = series_text(viewer, named).split("\n") if series else [""]
+        if self._brief:
+            name, lines = "", lines[viewer.dims.ndim - 3 :][:1]
+        self._write_corner(viewer, "lightbox_series", name, lines)
+        self._write_corner(viewer, "lightbox_window", "", [window_text(image)] if window else [])
+
+    def _write_corner(self, viewer, key: str, name: str, lines: list[str]) -> None:
+        text, points = fitted(name, lines, viewer.canvas.size, viewer.canvas.overlay_tiling.padding[0])
+        if key in viewer.canvas.overlays and viewer.canvas.overlays[key].font_size != points:
+            viewer.canvas.overlays[key].font_size = points
+        self._write(viewer, key, text)
 
     @staticmethod
     def _write(viewer, key: str, text: str) -> None:
@@ -121,7 +134,7 @@ class Annotations:
     def _on_inserted(self, event=None) -> None:
         viewer = self._viewer()
         # The first volume decides how the patient is looked at; further ones are laid over it.
-        if viewer is not None and len(viewer.layers) == 1:
+        if viewer is not None and len(viewer.layers) == 1 and not self._brief:
             show_natural_plane(viewer)
         self._on_layers()
 
@@ -135,6 +148,7 @@ class Annotations:
         viewer = self._viewer()
         if viewer is not None:
             refit(viewer)
+            self.refresh()
 
     def _on_cursor(self, event=None) -> None:
         viewer = self._viewer()

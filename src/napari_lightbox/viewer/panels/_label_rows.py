@@ -161,11 +161,23 @@ class LabelRows(QAbstractTableModel):
             return self._order(key, value)
         if role == Qt.ItemDataRole.DecorationRole and key == "colour" and value:
             return QColor(value)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return self._whole(row)
         if role == Qt.ItemDataRole.ForegroundRole and self.stale:
             return QColor("gray")
         if role == Qt.ItemDataRole.TextAlignmentRole and key not in ("colour", "name"):
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         return None
+
+    def _whole(self, row: dict) -> str:
+        """Write a row out, for a dock too narrow to show all columns."""
+        lines = [f"{row['name'] or 'label'} ({row['label']})"]
+        for column, key in enumerate(KEYS):
+            value = row.get(self.size if key == "volume_ml" else key)
+            if key in ("volume_ml", "mean", "sd", "voxels") and value is not None:
+                title = self.headerData(column, Qt.Orientation.Horizontal)
+                lines.append(f"{title}: {self._text(key, value)}")
+        return "\n".join(lines)
 
     @staticmethod
     def _text(key: str, value) -> str:

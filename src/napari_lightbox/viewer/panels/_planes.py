@@ -54,9 +54,14 @@ def fit(viewer) -> None:
     _fitted[viewer] = _camera(viewer)
 
 
+def is_fitted(viewer) -> bool:
+    """Whether the picture is as the last fit left it: nobody has zoomed or moved it since."""
+    return viewer.dims.ndisplay == 2 and viewer in _fitted and _unmoved(viewer)
+
+
 def refit(viewer) -> None:
     """Fit again after the canvas has changed its size, unless the user has zoomed or moved meanwhile."""
-    if viewer.dims.ndisplay == 2 and viewer in _fitted and _unmoved(viewer):
+    if is_fitted(viewer):
         fit(viewer)
 
 

@@ -28,7 +28,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...errors import InputError, LightboxError
-from ...models import available, load, predict, quote, read_card
+from ...models import Prediction, available, load, predict, quote, read_card
 from ...models.card import Card
 from ...models.plan import review
 from ...volume import Volume
@@ -411,12 +411,29 @@ def _work(source: str, volumes: list[Volume], choices: dict, asked: tuple[int, .
     found = predict(volumes, model, **choices)
     if "labels" not in found.volumes:
         return Made(tuple(make_layer(found.output(c)) for c in found.kept), None, found.notes)
+    return made_of(found, asked, uncertainty=choices["uncertainty"], hover=hover)
+
+
+def made_of(found: Prediction, asked: Sequence[int], *, uncertainty: bool, hover: bool) -> Made:
+    """Prepare the layers of a prediction with labels: probabilities, uncertainty, labels on top.
+
+    Parameters
+    ----------
+    found : Prediction
+        What a model said, here or elsewhere.
+    asked : sequence of int
+        Classes that get a layer of their probability.
+    uncertainty : bool
+        Whether there is a layer of it.
+    hover : bool
+        Whether the probabilities that were kept are told at the cursor.
+    """
     made = [make_layer(found.probability(value), visible=False) for value in asked]
-    if choices["uncertainty"]:
+    if uncertainty:
         made.append(make_layer(found.uncertainty, colormap="magma", visible=False))
     made.append(make_layer(found.labels))
     kept = None
     if hover and found.kept:
-        names = tuple(model.card.output.label(value).name for value in found.kept)
+        names = tuple(found.card.output.label(value).name for value in found.kept)
         kept = _hover.Kept(names, tuple(volume_to_layer(found.probability(value))[0] for value in found.kept))
     return Made(tuple(made), kept, found.notes)

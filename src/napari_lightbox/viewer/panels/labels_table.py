@@ -12,10 +12,9 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QPushButton,
-    QTableView,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -28,12 +27,14 @@ from ..edits import note_edits
 from ..layers import difference, layer_kind, layer_record, layer_to_volume, plain, shown_grid, was_moved
 from ..runner import Job, notify_error, run
 from ..windowing import can_window, unit_of
+from ._folding_table import FoldingTable
 from ._label_rows import KEYS, SORT, LabelRows, Work, fullest_point, write_csv
 from ._links import Links
 
 # Milliseconds without a change before labels are measured again: the time between two strokes.
 _PAUSE = 400
-_NONE = "(none)"
+# Columns that give way where the dock is narrow, the first one first; the tooltip of a row has them all.
+_FOLDING = ("voxels", "sd", "mean")
 SHOWN, ALL = "frame shown", "all frames"
 
 
@@ -88,23 +89,20 @@ class LabelsTable(QWidget):
         self._sorted = QSortFilterProxyModel(self)
         self._sorted.setSourceModel(self.model)
         self._sorted.setSortRole(SORT)
-        self.table = QTableView()
+        self.table = FoldingTable(KEYS.index("name"), tuple(KEYS.index(key) for key in _FOLDING))
         self.table.setModel(self._sorted)
         self.table.setSortingEnabled(True)
         self.table.sortByColumn(KEYS.index("label"), Qt.SortOrder.AscendingOrder)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.verticalHeader().hide()
-        header = self.table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setResizeContentsPrecision(50)
-        header.setSectionResizeMode(KEYS.index("name"), QHeaderView.ResizeMode.Interactive)
-        self.table.setColumnWidth(KEYS.index("name"), 110)
         self.table.setMinimumHeight(160)
         self.table.clicked.connect(self._on_click)
         layout.addWidget(self.table, 1)
         self.note = QLabel()
         self.note.setWordWrap(True)
+        # Long names of layers in it do not widen the dock.
+        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         row = QHBoxLayout()
         row.addWidget(self.note, 1)
         self.export_button = QPushButton("Export CSV\u2026")

@@ -2,7 +2,8 @@
 
 `attach` equips a viewer; the dock is its face. Keys: Alt+1, Alt+2, Alt+3 show the axial, coronal and sagittal plane;
 F2 sets an automatic window, F3 the full range, F4 the file's own; on CT F5 brain, F6 lung, F7 mediastinum, F8 abdomen,
-F9 liver, F10 bone, F12 angiography. Dragging with the right mouse button changes width (across) and level (up, down).
+F9 liver, F10 bone, F12 angiography. Q switches between two layers. Dragging with the right mouse button changes width
+(across) and level (up, down).
 """
 
 import weakref
@@ -26,6 +27,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...geometry import PLANES
+from ..compare import FLICKER_KEY, flicker
 from ..layers import plain, shown_grid
 from ..orientation import OBLIQUE
 from ..runner import run
@@ -45,6 +47,7 @@ from ..windowing import (
     windowed_layer,
 )
 from ._annotations import Annotations
+from ._elided import ElidedLabel
 from ._links import Links
 from ._planes import show_plane
 
@@ -80,6 +83,7 @@ def attach(viewer) -> Annotations:
             viewer.bind_key(key, _plane_key(plane), overwrite=True)
         for name, key in WINDOW_KEYS.items():
             viewer.bind_key(key, _window_key(name), overwrite=True)
+        viewer.bind_key(FLICKER_KEY, flicker, overwrite=True)
     return _attached[viewer]
 
 
@@ -161,6 +165,9 @@ class ViewPanel(QWidget):
         layout.addWidget(self._make_planes())
         layout.addWidget(self._make_window())
         layout.addWidget(self._make_canvas())
+        self._name = ElidedLabel()
+        self._name.setStyleSheet("font-weight: bold")
+        layout.addWidget(self._name)
         self._about = QLabel()
         self._about.setWordWrap(True)
         self._about.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -170,6 +177,9 @@ class ViewPanel(QWidget):
         layers = self._viewer.layers
         for event in (layers.selection.events.active, layers.events.inserted, layers.events.removed):
             self._links.add(event, self._on_layers)
+        # A layer without a slice where the sliders stand hands the window on to the picture that has one.
+        for event in (self._viewer.dims.events.point, self._viewer.dims.events.order, layers.events.reordered):
+            self._links.add(event, self._on_changed)
         self._on_layers()
 
     # Building ---------------------------------------------------------------------------------------------------
@@ -187,9 +197,14 @@ class ViewPanel(QWidget):
         return box
 
     def _make_window(self) -> QWidget:
-        box = self._window_box = QGroupBox("Window")
+        box = QGroupBox("Window")
         form = QFormLayout(box)
+        self.windowed_name = ElidedLabel()
+        form.addRow("Of", self.windowed_name)
         self.presets = QComboBox()
+        # A file may name its windows at any length: they do not widen the dock.
+        self.presets.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.presets.setMinimumContentsLength(14)
         self.presets.setToolTip("What the file proposes, computed windows, and presets in HU for CT")
         self.presets.activated.connect(self._on_preset)
         self.level, self.width_box = QDoubleSpinBox(), QDoubleSpinBox()
@@ -203,7 +218,7 @@ class ViewPanel(QWidget):
         form.addRow("Preset", self.presets)
         form.addRow("Level", self.level)
         form.addRow("Width", self.width_box)
-        hint = QLabel("Select an image and drag on it with the right button: across for width, up and down for level.")
+        hint = QLabel("Drag with the right button: across for width, up and down for level (with a brush: hold Space).")
         hint.setWordWrap(True)
         form.addRow(hint)
         return box
@@ -279,8 +294,10 @@ class ViewPanel(QWidget):
                 spin.setSuffix(f" {unit}" if unit else "")
 
     def _on_layer(self, event=None) -> None:
-        self._about.setText(about(self._viewer.layers.selection.active))
-        self._window_box.setTitle("Window" if self._layer is None else f"Window of {self._layer.name}")
+        active = self._viewer.layers.selection.active
+        self._name.show_text("" if active is None else active.name)
+        self._about.setText(about(active))
+        self.windowed_name.show_text("" if self._layer is None else self._layer.name)
         if not can_window(self._layer):
             return
         window = Window.of(self._layer)
@@ -310,11 +327,10 @@ def about(layer) -> str:
     if layer is None:
         return "No layer is selected."
     if grid is None:
-        return f"{layer.name}: its position in the patient is not known."
+        return "Its position in the patient is not known."
     record = layer.metadata["lightbox"]
     stored, meta = record["grid"], meta_of(layer)
-    lines = [f"<b>{layer.name}</b>"]
-    lines.append(" \u00d7 ".join(str(n) for n in reversed(stored.spatial_shape)) + " voxels (x, y, z)")
+    lines = [" \u00d7 ".join(str(n) for n in reversed(stored.spatial_shape)) + " voxels (x, y, z)"]
     unit = "mm" if meta.get("spacing_known", True) else "px (spacing unknown)"
     lines.append(" \u00d7 ".join(f"{s:.4g}" for s in reversed(stored.spacing)) + f" {unit}")
     if not meta.get("orientation_known", True):

@@ -1,0 +1,487 @@
+"""Three linked planes: the point, painting, mirrored layers, and that nothing is left when they close."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from difficult_grids import difficult_grid
+from napari.components import ViewerModel
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QApplication
+
+from napari_lightbox.geometry import PLANES, Frames, Grid
+from napari_lightbox.viewer.layers import layer_to_volume, volume_to_layer
+from napari_lightbox.viewer.mirror import mirror
+from napari_lightbox.viewer.panels.three_planes import ThreePlanes
+from napari_lightbox.volume import Label, Volume
+
+LETTERS = {"axial": "A P R L", "coronal": "S I R L", "sagittal": "S I A P"}
+
+
+def add(viewer, volume: Volume, **kwargs):
+    data, arguments, kind = volume_to_layer(volume, **kwargs)
+    return getattr(viewer, f"add_{kind}")(data, **arguments)
+
+
+def flipped_grid(shape=(20, 30, 40), frames=None) -> Grid:
+    """Anisotropic, stored along left, inferior and anterior: every axis permuted, two of them flipped."""
+    direction = np.zeros((3, 3))
+    direction[2, 0], direction[0, 1], direction[1, 2] = 1, -1, -1
+    full = shape if frames is None else (len(frames.values), *shape)
+    return Grid.from_spacing((3.0, 1.25, 0.8), full, (40.0, -30.0, 20.0), direction, frames=frames)
+
+
+def image_on(grid: Grid, name="ct") -> Volume:
+    data = np.arange(np.prod(grid.shape), dtype=np.int16).reshape(grid.shape)
+    return Volume(data, grid, name=name, meta={"modality": "MR"})
+
+
+def labels_on(grid: Grid, name="organs") -> Volume:
+    return Volume(np.zeros(grid.shape, np.uint8), grid, "labels", name, {1: Label("liver", "#ff0000")})
+
+
+@pytest.fixture
+def planes(make_napari_viewer, qtbot):
+    """Return a function that opens volumes and the dock: (viewer, panel)."""
+
+    def open_planes(*volumes):
+        viewer = make_napari_viewer(show=True)
+        viewer.window.resize(900, 760)
+        for volume in volumes:
+            add(viewer, volume)
+        panel = ThreePlanes(viewer)
+        viewer.window.add_dock_widget(panel, name="Three planes", area="right")
+        settle(qtbot, panel)
+        return viewer, panel
+
+    return open_planes
+
+
+def settle(qtbot, panel) -> None:
+    qtbot.waitUntil(lambda: panel.ready and len(panel.panes) == 3, timeout=120_000)
+    qtbot.wait(170)
+    qtbot.waitUntil(lambda: panel.ready, timeout=60_000)
+
+
+def pixel_of(pane, world) -> QPoint:
+    """Say where on the canvas of a plane a point of the world is drawn."""
+    view = pane.qt_viewer.canvas.view
+    row, column = (world[axis] for axis in pane.model.dims.displayed)
+    x, y = (view.transform * view.scene.transform).map((column, row))[:2]
+    return QPoint(round(float(x)), round(float(y)))
+
+
+def native(pane):
+    return pane.qt_viewer.canvas.native
+
+
+def click(qtbot, pane, world, button=Qt.MouseButton.LeftButton, modifier=Qt.KeyboardModifier.NoModifier) -> None:
+    at = pixel_of(pane, world)
+    qtbot.mousePress(native(pane), button, modifier, at)
+    qtbot.wait(20)
+    qtbot.mouseRelease(native(pane), button, modifier, at)
+
+
+def wheel(pane, world, notches: int, modifier=Qt.KeyboardModifier.NoModifier) -> None:
+    at = QPointF(pixel_of(pane, world))
+    event = QWheelEvent(
+        at, QPointF(native(pane).mapToGlobal(at.toPoint())), QPoint(0, 0), QPoint(0, 120 * notches),
+        Qt.MouseButton.NoButton, modifier, Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    QApplication.sendEvent(native(pane), event)
+
+
+def letters(pane) -> str:
+    return " ".join(pane.model.canvas.overlays[f"lightbox_{edge}"].text for edge in ("top", "bottom", "left", "right"))
+
+
+# The point --------------------------------------------------------------------------------------------------------
+
+
+def test_the_point_moves_in_all_canvases(planes, qtbot):
+    viewer, panel = planes(image_on(flipped_grid()))
+    for check in (check_click, check_drag, check_main_slider, check_window_drag, check_wheel, check_main_mouse):
+        check(viewer, panel, qtbot)
+        panel.centre()
+        settle(qtbot, panel)
+
+
+def check_click(viewer, panel, qtbot) -> None:
+    layer = viewer.layers[0]
+    assert {plane: letters(pane) for plane, pane in panel.panes.items()} == LETTERS
+    assert tuple(panel.panes) == tuple(PLANES)
+    # z, y, x of the array shown.
+    wanted = np.array(layer.data_to_world((7, 25, 4)))
+    click(qtbot, panel.panes["sagittal"], wanted)
+    settle(qtbot, panel)
+    # A pixel of the canvas is less than a voxel here.
+    axial, coronal = panel.panes["axial"].model, panel.panes["coronal"].model
+    assert axial.dims.point[0] == pytest.approx(wanted[0], abs=0.7)
+    assert coronal.dims.point[1] == pytest.approx(wanted[1], abs=0.7)
+    assert axial.layers[0].world_to_data(axial.dims.point)[0] == pytest.approx(7, abs=0.5)
+    assert viewer.dims.point[0] == pytest.approx(wanted[0], abs=0.7)
+    assert viewer.dims.point[1] == pytest.approx(wanted[1], abs=0.7)
+    # What the click cannot know stays.
+    assert panel.point[2] == pytest.approx(layer.data_to_world((0, 0, 9))[2])
+    number = round(float(layer.world_to_data(viewer.dims.point)[0])) + 1
+    assert axial.canvas.overlays["lightbox_series"].text.startswith(f"axial {number}/30")
+    assert panel.panes["axial"].stands_at(panel.point)
+
+
+def check_drag(viewer, panel, qtbot) -> None:
+    layer, pane = viewer.layers[0], panel.panes["coronal"]
+    start, end = (np.array(layer.data_to_world(index)) for index in ((5, 20, 4), (22, 20, 15)))
+    centre, zoom = pane.model.scene.camera.center, pane.model.scene.camera.zoom
+    qtbot.mousePress(native(pane), Qt.MouseButton.LeftButton, pos=pixel_of(pane, start))
+    for share in (0.25, 0.5, 0.75, 1):
+        qtbot.mouseMove(native(pane), pixel_of(pane, start + share * (end - start)))
+        qtbot.wait(30)
+    qtbot.mouseRelease(native(pane), Qt.MouseButton.LeftButton, pos=pixel_of(pane, end))
+    settle(qtbot, panel)
+    assert panel.panes["axial"].model.dims.point[0] == pytest.approx(end[0], abs=0.7)
+    assert panel.panes["sagittal"].model.dims.point[2] == pytest.approx(end[2], abs=0.7)
+    assert viewer.dims.point[2] == pytest.approx(end[2], abs=0.7)
+    assert pane.model.scene.camera.center == centre
+    assert pane.model.scene.camera.zoom == zoom
+
+
+def check_main_slider(viewer, panel, qtbot) -> None:
+    layer = viewer.layers[0]
+    there = layer.data_to_world((21, 12, 17))
+    viewer.dims.set_point(range(3), there)
+    settle(qtbot, panel)
+    for plane, axis in PLANES.items():
+        assert panel.panes[plane].model.dims.point[axis] == pytest.approx(there[axis])
+    assert panel.point == pytest.approx(there)
+
+
+def check_wheel(viewer, panel, qtbot) -> None:
+    layer, pane = viewer.layers[0], panel.panes["sagittal"]
+    middle = np.array(layer.data_to_world((14, 20, 10)))
+    before, zoom = panel.point, pane.model.scene.camera.zoom
+    wheel(pane, middle, -1)
+    wheel(pane, middle, -1)
+    settle(qtbot, panel)
+    assert panel.point - before == pytest.approx((0, 0, 6.0))
+    assert pane.model.scene.camera.zoom == zoom
+    wheel(pane, middle, 1)
+    settle(qtbot, panel)
+    assert panel.point[2] - before[2] == pytest.approx(3.0)
+    # napari's own sliders stand on whole slices.
+    assert viewer.dims.point[2] - before[2] == pytest.approx(3.0, abs=1.6)
+    wheel(pane, middle, 1, Qt.KeyboardModifier.ControlModifier)
+    settle(qtbot, panel)
+    assert pane.model.scene.camera.zoom > zoom
+    assert panel.point - before == pytest.approx((0, 0, 3.0))
+    panel.fit_button.click()
+    assert pane.model.scene.camera.zoom == pytest.approx(zoom)
+    panel.centre_button.click()
+    settle(qtbot, panel)
+    low, high = layer.extent.world
+    assert panel.point == pytest.approx((low + high) / 2, abs=1e-3)
+    assert np.array(viewer.dims.point) == pytest.approx((low + high) / 2, abs=1.6)
+
+
+def check_window_drag(viewer, panel, qtbot) -> None:
+    layer, pane = viewer.layers[0], panel.panes["axial"]
+    before = tuple(layer.contrast_limits)
+    qtbot.mousePress(native(pane), Qt.MouseButton.RightButton, pos=QPoint(60, 60))
+    for step in range(1, 4):
+        qtbot.mouseMove(native(pane), QPoint(60 + 20 * step, 60 + 5 * step))
+        qtbot.wait(25)
+    qtbot.mouseRelease(native(pane), Qt.MouseButton.RightButton, pos=QPoint(120, 75))
+    assert tuple(layer.contrast_limits) != before
+    for one in panel.panes.values():
+        assert tuple(one.model.layers[0].contrast_limits) == pytest.approx(tuple(layer.contrast_limits))
+
+
+def check_main_mouse(viewer, panel, qtbot) -> None:
+    panel.panes["coronal"].double_clicked.emit("coronal")
+    assert viewer.dims.order[0] == 1
+    canvas = viewer.window._qt_viewer.canvas
+    shown = canvas.view.transform * canvas.view.scene.transform
+    there = viewer.layers[0].data_to_world((4, 20, 3))
+    x, y = shown.map((there[2], there[0]))[:2]
+    at, shift = QPoint(round(float(x)), round(float(y))), Qt.KeyboardModifier.ShiftModifier
+    qtbot.mousePress(canvas.native, Qt.MouseButton.LeftButton, shift, at)
+    qtbot.mouseRelease(canvas.native, Qt.MouseButton.LeftButton, shift, at)
+    settle(qtbot, panel)
+    assert panel.panes["axial"].model.dims.point[0] == pytest.approx(there[0], abs=0.7)
+    assert panel.panes["sagittal"].model.dims.point[2] == pytest.approx(there[2], abs=0.7)
+
+
+def test_frames_follow_and_a_point_outside_comes_inside(planes, qtbot):
+    frames = Frames("time", (0.0, 0.5, 1.0), "s")
+    viewer, panel = planes(image_on(flipped_grid((8, 9, 10), frames)))
+    layer = viewer.layers[0]
+    viewer.dims.set_point(0, 1.0)
+    settle(qtbot, panel)
+    for pane in panel.panes.values():
+        assert pane.model.dims.point[0] == 1.0
+        assert letters(pane) == LETTERS[pane.plane]
+        shown = np.asarray(pane.model.layers[0]._slice.image.raw)
+        index = np.round(layer.world_to_data(pane.model.dims.point)).astype(int)
+        keep = [slice(None) if axis in pane.model.dims.displayed else index[axis] for axis in range(4)]
+        plain = np.asarray(layer.data)[tuple(keep)]
+        assert index[0] == 2
+        assert np.array_equal(shown, plain) or np.array_equal(shown, plain.T)
+    panel.move_to((1.0, 1e6, -1e6, 1e6))
+    settle(qtbot, panel)
+    low, high = layer.extent.world
+    assert viewer.dims.point[1:] == pytest.approx((high[1], low[2], high[3]))
+    assert viewer.dims.point[0] == 1.0
+
+
+# Painting ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", [flipped_grid(), difficult_grid((20, 22, 24))], ids=["flipped", "oblique"])
+def test_painting_in_a_plane_writes_the_voxel_under_the_cursor(planes, qtbot, grid):
+    viewer, panel = planes(image_on(grid), labels_on(grid))
+    layer = viewer.layers["organs"]
+    index = tuple(n // 3 for n in layer.data.shape)
+    viewer.dims.set_point(range(3), layer.data_to_world(index))
+    layer.mode, layer.brush_size, layer.selected_label = "paint", 1, 7
+    settle(qtbot, panel)
+    for plane, pane in panel.panes.items():
+        # In the plane, another voxel than the one of the point.
+        there = tuple(n if axis == PLANES[plane] else n + 4 for axis, n in enumerate(index))
+        click(qtbot, pane, layer.data_to_world(there))
+        qtbot.wait(60)
+        assert [tuple(int(n) for n in at) for at in np.argwhere(np.asarray(layer.data))] == [there]
+        # And it is the right voxel of the file: that whose image value is under the cursor.
+        stored = layer_to_volume(layer, viewer.layers)
+        (at,) = np.argwhere(stored.data == 7)
+        assert layer_to_volume(viewer.layers["ct"]).data[tuple(at)] == np.asarray(viewer.layers["ct"].data)[there]
+        # Painting leaves the point where it is.
+        assert panel.point == pytest.approx(layer.data_to_world(index))
+        layer.undo()
+        assert not np.asarray(layer.data).any()
+
+
+def test_strokes_in_all_canvases_are_undone_in_their_order_and_seen_everywhere(planes, qtbot):
+    grid = flipped_grid()
+    viewer, panel = planes(image_on(grid), labels_on(grid))
+    layer = viewer.layers["organs"]
+    index = (14, 20, 10)
+    viewer.dims.set_point(range(3), layer.data_to_world(index))
+    layer.mode, layer.brush_size = "paint", 1
+    settle(qtbot, panel)
+    seen = []
+    layer.events.paint.connect(lambda event: seen.append(event.value))
+    states = [np.array(layer.data)]
+    strokes = ((index, 1, "axial"), ((20, 20, 10), 2, "coronal"), ((14, 25, 10), 3, "sagittal"))
+    for there, label, plane in strokes:
+        layer.selected_label = label
+        assert panel.panes[plane].model.layers[1].selected_label == label
+        click(qtbot, panel.panes[plane], layer.data_to_world(there))
+        states.append(np.array(layer.data))
+        assert layer.data[there] == label
+    layer.paint((14, 20, 12), 4)
+    states.append(np.array(layer.data))
+    assert len(seen) == 4
+    assert len(layer._undo_history) == 4
+    settle(qtbot, panel)
+
+    def shown(plane: str) -> set:
+        return set(np.unique(panel.panes[plane].model.layers[1]._slice.image.raw).tolist()) - {0}
+
+    # The stroke at the point itself is seen in all planes, the others where they lie.
+    assert (shown("axial"), shown("coronal"), shown("sagittal")) == ({1, 3, 4}, {1, 2, 4}, {1, 2, 3})
+    # Undone over a plane with the key, which acts on the layer itself.
+    qtbot.keyClick(native(panel.panes["sagittal"]), Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert np.array_equal(layer.data, states[3])
+    settle(qtbot, panel)
+    assert shown("axial") == {1, 3}
+    for state in (states[2], states[1], states[0]):
+        layer.undo()
+        assert np.array_equal(layer.data, state)
+    for state in states[1:]:
+        layer.redo()
+        assert np.array_equal(layer.data, state)
+    # A new stroke in a plane ends what could be redone.
+    layer.undo()
+    layer.selected_label = 9
+    click(qtbot, panel.panes["axial"], layer.data_to_world((14, 24, 14)))
+    assert not layer._redo_history
+    layer.undo()
+    assert np.array_equal(layer.data, states[3])
+
+    check_tools(viewer, panel, qtbot)
+
+
+def check_tools(viewer, panel, qtbot) -> None:
+    layer, pane = viewer.layers["organs"], panel.panes["coronal"]
+    index = (14, 20, 10)
+    layer.data[:] = 5
+    layer.refresh()
+    layer.mode = "pick"
+    click(qtbot, pane, layer.data_to_world(index))
+    assert layer.selected_label == 5
+    layer.mode = "erase"
+    click(qtbot, pane, layer.data_to_world((17, 20, 12)))
+    assert np.argwhere(np.asarray(layer.data) == 0).tolist() == [[17, 20, 12]]
+    there = layer.data_to_world((5, 20, 4))
+    click(qtbot, pane, there, modifier=Qt.KeyboardModifier.ShiftModifier)
+    settle(qtbot, panel)
+    assert panel.panes["axial"].model.dims.point[0] == pytest.approx(there[0], abs=0.7)
+    assert np.count_nonzero(np.asarray(layer.data) == 0) == 1
+    assert str(pane.model.layers[1].mode) == str(layer.mode) == "erase"
+
+
+# Layers -----------------------------------------------------------------------------------------------------------
+
+
+def test_layers_are_mirrored():
+    viewer = ViewerModel()
+    grid = flipped_grid()
+    first = add(viewer, image_on(grid))
+    copies = [ViewerModel(), ViewerModel()]
+    mirrors = [mirror(viewer, copy) for copy in copies]
+    labels = add(viewer, labels_on(grid))
+    points = viewer.add_points(np.zeros((1, 3)))
+    shapes = viewer.add_shapes(np.array([[0, 0, 0], [0, 2, 2]]), shape_type="line")
+
+    def names(one):
+        return [layer.name for layer in one.layers]
+
+    assert names(copies[0]) == names(copies[1]) == names(viewer) == ["ct", "organs", "Points", "Shapes"]
+    for copy, made in zip(copies, mirrors, strict=True):
+        assert np.shares_memory(copy.layers[0].data, first.data)
+        assert np.shares_memory(copy.layers[1].data, labels.data)
+        assert made.twin(labels) is copy.layers[1]
+        assert made.original(copy.layers[1]) is labels
+        assert copy.layers.selection.active.name == "Shapes"
+    first.name, first.visible, first.opacity, first.colormap = "renamed", False, 0.3, "viridis"
+    labels.colormap = {0: "transparent", 1: "#00ff00", None: "gray"}
+    for copy in copies:
+        twin = copy.layers[0]
+        assert (twin.name, twin.visible, twin.opacity, twin.colormap.name) == ("renamed", False, 0.3, "viridis")
+        assert copy.layers[1].get_color(1)[:3].tolist() == [0, 1, 0]
+    copies[0].layers[2].add(np.array([[1, 2, 3]]))
+    assert np.array_equal(points.data, [[0, 0, 0], [1, 2, 3]])
+    assert np.array_equal(copies[1].layers[2].data, points.data)
+    points.data = points.data[1:]
+    assert len(copies[0].layers[2].data) == len(copies[1].layers[2].data) == 1
+    shapes.add_lines(np.array([[0, 0, 0], [0, 2, 4]]))
+    assert len(copies[0].layers[3].data) == 2
+    viewer.layers.move(0, 3)
+    viewer.layers.move_multiple([0, 2], 1)
+    assert names(copies[0]) == names(copies[1]) == names(viewer)
+    labels.data = np.ones_like(labels.data)
+    labels.editable = False
+    labels.editable = True
+    copies[1].layers["organs"].data_setitem((np.array([1]), np.array([2]), np.array([3])), 8)
+    assert labels.data[1, 2, 3] == 8
+    labels.undo()
+    assert labels.data[1, 2, 3] == 1
+    viewer.layers.remove(points)
+    viewer.layers.selection.active = labels
+    assert names(copies[0]) == names(viewer)
+    assert copies[0].layers.selection.active.name == "organs"
+    viewer.layers.clear()
+    assert not copies[0].layers
+    for made in mirrors:
+        made.close()
+    add(viewer, image_on(grid))
+    assert not copies[1].layers
+
+
+def test_volumes_that_come_and_go(planes, qtbot):
+    viewer, panel = planes()
+    assert "Open a volume" in panel.note.text()
+    first = add(viewer, image_on(flipped_grid()))
+    settle(qtbot, panel)
+    assert {plane: letters(pane) for plane, pane in panel.panes.items()} == LETTERS
+    assert "Click" in panel.note.text()
+    frames = Frames("time", (0.0, 1.0), "s")
+    add(viewer, image_on(flipped_grid((8, 9, 10), frames), "cine"))
+    settle(qtbot, panel)
+    assert {pane.model.dims.ndim for pane in panel.panes.values()} == {4}
+    assert {plane: letters(pane) for plane, pane in panel.panes.items()} == LETTERS
+    viewer.layers.remove("cine")
+    settle(qtbot, panel)
+    click(qtbot, panel.panes["axial"], first.data_to_world((14, 3, 3)))
+    settle(qtbot, panel)
+    assert panel.panes["coronal"].model.dims.point[1] == pytest.approx(first.data_to_world((14, 3, 3))[1], abs=0.7)
+    viewer.layers.clear()
+    settle(qtbot, panel)
+    viewer.add_image(np.zeros((8, 9)))
+    settle(qtbot, panel)
+    assert "Open a volume" in panel.note.text()
+
+
+def test_pixels_are_square_in_mm_and_the_right_way_up(planes, qtbot):
+    """A bright block towards left, posterior and superior is drawn on that side of every plane."""
+    grid = flipped_grid()
+    data = np.zeros(grid.shape, np.uint8)
+    centre = grid.to_world((np.array(grid.spatial_shape) - 1) / 2)
+    towards = centre + np.array([8.0, 8.0, 15.0])  # S, P, L
+    at = np.round(grid.to_index(towards)).astype(int)
+    # 9.6 mm along every axis.
+    data[tuple(slice(n - h, n + h + 1) for n, h in zip(at, (1, 4, 6), strict=True))] = 255
+    viewer, panel = planes(Volume(data, grid, name="block"))
+    viewer.layers[0].contrast_limits = (0, 255)
+    panel.crosshair_box.setChecked(False)
+    shown = grid.to_world(at)
+    for pane in panel.panes.values():
+        pane.annotations.letters = pane.annotations.texts = False
+    world = viewer.layers[0].data_to_world(np.argwhere(np.asarray(viewer.layers[0].data)).mean(axis=0))
+    panel.move_to(world)
+    settle(qtbot, panel)
+    sides = {"axial": ("bottom", "right"), "coronal": ("top", "right"), "sagittal": ("top", "right")}
+    assert shown == pytest.approx(towards, abs=2)
+    for plane, pane in panel.panes.items():
+        picture = pane.qt_viewer.screenshot(flash=False)[..., :3]
+        rows, columns = np.nonzero(picture.min(axis=-1) > 200)
+        assert rows.size
+        vertical = "bottom" if rows.mean() > picture.shape[0] / 2 else "top"
+        horizontal = "right" if columns.mean() > picture.shape[1] / 2 else "left"
+        assert (vertical, horizontal) == sides[plane]
+        high, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
+        spacing = {"S": 1.25, "P": 0.8, "L": 3.0}
+        size = {"S": 9 * 1.25, "P": 13 * 0.8, "L": 9.0}
+        down, across = {"axial": "PL", "coronal": "SL", "sagittal": "SP"}[plane]
+        assert high / wide == pytest.approx(size[down] / size[across], rel=0.12), (plane, spacing)
+
+
+# Closing ----------------------------------------------------------------------------------------------------------
+
+
+def test_closing_the_dock_releases_everything(planes, qtbot):
+    grid = flipped_grid()
+    viewer, panel = planes(image_on(grid), labels_on(grid))
+    layer = viewer.layers["organs"]
+    models = [weakref.ref(pane.model) for pane in panel.panes.values()]
+    twins = [weakref.ref(one().layers[1]) for one in models]
+    callbacks = len(viewer.mouse_drag_callbacks)
+    dock = next(d for d in viewer.window._wrapped_dock_widgets.values() if d.widget() is panel)
+    viewer.window.remove_dock_widget(dock)
+    qtbot.wait(50)
+    assert len(viewer.mouse_drag_callbacks) == callbacks - 1
+    panel.deleteLater()
+    del panel, dock
+    qtbot.wait(50)
+    gc.collect()
+    # What lives on in the viewer works on.
+    layer.mode = "paint"
+    layer.paint((1, 1, 1), 3)
+    layer.undo()
+    viewer.dims.set_point(0, 3.0)
+    viewer.layers.remove(layer)
+    add(viewer, image_on(grid, "again"))
+    viewer.layers.selection.clear()
+    qtbot.wait(100)
+    gc.collect()
+    assert [one() for one in twins] == [None] * 3
+    assert [one() for one in models] == [None] * 3
+
+
+def test_closing_the_viewer_while_it_works(planes, qtbot):
+    viewer, panel = planes(image_on(flipped_grid()), labels_on(flipped_grid()))
+    panel.move_to(panel.point + 5)
+    viewer.layers["organs"].paint((1, 1, 1), 3)
+    viewer.close()
+    qtbot.wait(250)
