@@ -191,6 +191,19 @@ def test_labels_are_no_grey_values(volume):
     assert lb.apply("reorient", labels, code="RAS").kind == "labels"
 
 
+@pytest.mark.parametrize("counts", [(1, 300), (300, 1), (1, 1)])
+def test_slices_may_need_more_than_the_type_of_the_first(counts):
+    """300 components do not fit the uint8 that one component comes in."""
+    data = np.zeros((2, 24, 104), np.uint8)
+    for slice_, count in zip(data, counts, strict=True):
+        places = np.argwhere(np.ones((12, 26), bool))[:count]
+        slice_[places[:, 0] * 2, places[:, 1] * 4] = 1
+    found = lb.apply("components", Volume.from_array(data, spacing=(1, 1, 1), kind="labels"), plane="axial")
+    assert found.data.dtype == (np.uint16 if max(counts) > 255 else np.uint8)
+    for made, mask, count in zip(found.data, data, counts, strict=True):
+        assert sorted(made[mask > 0].tolist()) == [*range(1, count + 1)]
+
+
 def test_what_leaves_the_range_of_probabilities_is_an_image():
     wave = 0.5 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(32) / 32)
     chance = Volume.from_array(np.broadcast_to(wave, (1, 32, 32)).copy(), spacing=(1, 1, 1), kind="probability")

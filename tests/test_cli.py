@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_folder import fill, run
 
 import napari_lightbox as lb
 from napari_lightbox.catalogue import OPERATIONS
-from napari_lightbox.cli import arguments, main, table
+from napari_lightbox.cli import arguments, main
 from napari_lightbox.cli.bar import Bar
-from napari_lightbox.cli.batch import case_name
 from napari_lightbox.volume import Volume
 
 RUN = [sys.executable, "-m", "napari_lightbox.cli"]
@@ -28,16 +26,7 @@ RUN = [sys.executable, "-m", "napari_lightbox.cli"]
 def here(tmp_path, monkeypatch, rng):
     """Work in a folder with ``a.nii.gz``, a small oblique-free volume, and ``mask.nii.gz`` on its grid."""
     monkeypatch.chdir(tmp_path)
-    grid = lb.Grid.from_spacing((3.0, 2.0, 1.0), (6, 8, 10), (-5.0, 10.0, 20.0))
-    volume = Volume(rng.integers(0, 50, (6, 8, 10)).astype(np.int16), grid, name="a")
-    volume.data[2:4, 3:6, 2:7] += 500
-    lb.write(volume, "a.nii.gz")
-    lb.write(volume.replace(data=(volume.data > 300).astype(np.uint8), kind="labels", name="mask"), "mask.nii.gz")
-    return volume
-
-
-def run(*argv: str, code: int = 0) -> None:
-    assert main([str(a) for a in argv]) == code
+    return fill(rng)
 
 
 # Starting -----------------------------------------------------------------------------------------------------------
@@ -380,172 +369,6 @@ def test_convert_a_dicom_folder(data, tmp_path):
     found = lb.read(tmp_path / "ct.nii.gz")
     np.testing.assert_array_equal(found.data, expected.data)
     assert found.grid.distance(expected.grid) < 1e-3
-
-
-# Many cases ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def recipe(here):
-    return lb.Recipe.of(lb.apply("otsu", lb.apply("median", here))).save("steps.json")
-
-
-def test_a_bad_case_does_not_stop_the_rest(here, recipe, capsys):
-    lb.write(here.replace(data=here.data + 1), "c.nii.gz")
-    Path("b.nii.gz").write_bytes(b"no volume")
-    run("run", recipe, "a.nii.gz", "b.nii.gz", "c.nii.gz", "--out", "out", code=1)
-    said = capsys.readouterr()
-    assert "1 of 3 cases failed: b" in said.err
-    assert sorted(os.listdir("out")) == ["a_steps.nii.gz", "c_steps.nii.gz"]
-    expected = lb.apply("otsu", lb.apply("median", here))
-    np.testing.assert_array_equal(lb.read("out/a_steps.nii.gz").data, expected.data)
-
-
-def test_a_run_goes_on_where_it_was(here, recipe, capsys):
-    run("run", recipe, "a.nii.gz", "--out", "out")
-    made = os.stat("out/a_steps.nii.gz").st_mtime_ns
-    run("run", recipe, "a.nii.gz", "--out", "out")
-    assert "done before" in capsys.readouterr().out
-    assert os.stat("out/a_steps.nii.gz").st_mtime_ns == made
-    run("run", recipe, "a.nii.gz", "--out", "out", "--overwrite")
-    assert os.stat("out/a_steps.nii.gz").st_mtime_ns != made
-
-
-def test_two_cases_of_one_name_are_refused(here, recipe, capsys):
-    Path("d").mkdir()
-    lb.write(here, "d/a.nii.gz")
-    run("run", recipe, "a.nii.gz", "d/a.nii.gz", "--out", "out", code=2)
-    assert "same name" in capsys.readouterr().err
-
-
-def test_a_recipe_gets_its_further_volumes(here, capsys):
-    mask = lb.read("mask.nii.gz")
-    grown = lb.apply("region_grow", here, mask, seeds=[[1, 16, 24]], threshold=1e5)
-    lb.Recipe.of(grown).save("grow.json")
-    run("run", "grow.json", "a.nii.gz", "--out", "out", code=2)
-    assert "'mask'" in capsys.readouterr().err
-    run("run", "grow.json", "a.nii.gz", "--out", "out", "--with", "mask=mask.nii.gz")
-    np.testing.assert_array_equal(lb.read("out/a_grow.nii.gz").data, grown.data)
-
-
-def test_case_names():
-    assert case_name("x/ct.nii.gz") == "ct"
-    assert case_name("x/y.seg.nrrd") == "y"
-    assert case_name("folder/") == "folder"
-
-
-# Models -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bright(here):
-    """Write a model of one layer that finds what is brighter than 300."""
-    torch = pytest.importorskip("torch")
-    from napari_lightbox.models import networks
-
-    pytest.importorskip("safetensors")
-    from safetensors.torch import save_file
-
-    args = {"dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8]}
-    torch.manual_seed(0)
-    network = networks.build("unet", **args)
-    Path("bright").mkdir()
-    save_file(network.state_dict(), "bright/weights.safetensors")
-    card = {
-        "name": "bright",
-        "loader": "safetensors",
-        "weights": "weights.safetensors",
-        "architecture": {"name": "unet", "args": args},
-        "input": {"dims": 3, "channels": [{"name": "any"}], "divisible_by": 8},
-        "output": {"kind": "labels", "labels": {"1": "bright"}},
-    }
-    Path("bright/card.json").write_text(json.dumps(card))
-    return "bright"
-
-
-def test_predict_writes_what_was_asked_for(here, bright):
-    run("predict", bright, "a.nii.gz", "--out", "out", "--probability", "bright", "--uncertainty", "--device", "cpu")
-    assert sorted(os.listdir("out")) == [
-        "a_bright.nii.gz",
-        "a_bright_p_bright.nii.gz",
-        "a_bright_uncertainty.nii.gz",
-    ]
-    expected = lb.models.predict(here, lb.models.load(bright), probabilities=1, uncertainty=True, device="cpu")
-    labels = lb.read("out/a_bright.nii.gz")
-    np.testing.assert_array_equal(labels.data, expected.labels.data)
-    assert labels.labels[1].name == "bright"
-    assert labels.grid.same_space(here.grid)
-    np.testing.assert_allclose(lb.read("out/a_bright_p_bright.nii.gz").data, expected.probability(1).data, atol=1e-6)
-
-
-def test_predict_names_a_bad_case(here, bright, capsys):
-    Path("b.nii.gz").write_bytes(b"no volume")
-    run("predict", bright, "b.nii.gz", "a.nii.gz", "--out", "out", code=1)
-    assert "1 of 2 cases failed: b" in capsys.readouterr().err
-    assert os.listdir("out") == ["a_bright.nii.gz"]
-
-
-def test_a_class_that_does_not_exist_is_refused(here, bright, capsys):
-    run("predict", bright, "a.nii.gz", "--out", "out", "--probability", "dark", code=2)
-    assert "background, bright" in capsys.readouterr().err
-
-
-def test_shipped_models_are_listed(capsys):
-    run("models")
-    text = capsys.readouterr().out
-    for name, card in lb.models.available().items():
-        assert name in text
-        assert card.licence in text
-
-
-def test_a_finished_model_is_not_trained_over(here, bright, capsys):
-    run("train", "ct-regions", "--out", bright, code=2)
-    assert "--overwrite" in capsys.readouterr().err
-
-
-# The README ---------------------------------------------------------------------------------------------------------
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
-
-
-def test_readme_lists_the_operations():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert table.updated(text) == text, "run python -m napari_lightbox.cli.table --write"
-    assert "`region_grow` | segment" in text
-
-
-@pytest.fixture
-def beside_the_samples(tmp_path, monkeypatch):
-    shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
-    monkeypatch.chdir(tmp_path)
-
-
-def test_commands_of_the_readme_work(beside_the_samples):
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lightbox ")]
-    assert len(lines) >= 8
-    for line in lines:
-        assert main(shlex.split(line)[1:]) == 0, line
-    # The seed of the tour lies in the lung.
-    truth = lb.read("sample_data/thorax_labels.nii.gz")
-    lung = np.isin(truth.data, [v for v, label in truth.labels.items() if "lung" in label.name])
-    grown = lb.read("lung.nii.gz").data.astype(bool)
-    assert (grown & lung).sum() > 0.95 * grown.sum() > 5000
-
-
-def test_python_of_the_readme_works(beside_the_samples):
-    found = {}
-    exec("\n".join(blocks("python")), found)
-    np.testing.assert_array_equal(found["again"].data, found["lung"].data)
-    assert found["lung"].data.sum() > 5000
-
-
-def test_card_of_the_readme_is_a_card():
-    (card,) = (json.loads(block) for block in blocks("json"))
-    assert lb.models.Card.from_dict(card).output.labels[2].colour == "#ffb74d"
 
 
 # The bar ------------------------------------------------------------------------------------------------------------

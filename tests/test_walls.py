@@ -99,3 +99,23 @@ def test_imports_point_downward(path):
         assert parts[0] not in ("PySide6", "PyQt6", "PyQt5"), f"{path} imports {module}: Qt comes through qtpy"
         if room == "ops":
             assert parts[0] not in ("torch", "dask"), f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("room", ["preview.py", "ops", "models", "report", "io"])
+def test_no_room_uses_what_another_module_keeps_to_itself(room):
+    """Names with an underscore belong to their module; modules with one, to their room."""
+    place = ROOT / room
+    for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+        modules = {p.stem for p in ROOT.rglob("_*")}
+        names = {alias.name for node in imports for alias in node.names}
+        borrowed = {name for name in names if name.startswith("_") and not name.startswith("__")} - modules
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id in names & modules
+            ):
+                borrowed |= {node.attr} if node.attr.startswith("_") else set()
+        assert not borrowed, f"{path.name}: {borrowed}"

@@ -56,16 +56,16 @@ def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = 
     if not isinstance(volume, Volume):
         raise InputError(f"{name} needs a Volume, not {type(volume).__name__}: wrap arrays with Volume.from_array")
     require_kind(row, volume)
-    values = row.complete(_with_others(row, others, parameters))
-    plane = _choose_plane(row, volume, plane)
-    arrays, recorded, inputs = _layer_arguments(row, volume, values)
+    values = row.complete(with_others(row, others, parameters))
+    plane = choose_plane(row, volume, plane)
+    arrays, recorded, inputs = layer_arguments(row, volume, values)
     heard: list[remarks.Part] = []
     if row.on_volumes:
-        result = _on_volumes(row, volume, values)
+        result = on_volumes(row, volume, values)
     else:
         result = _on_arrays(row, volume, values, arrays, plane, heard)
     if row.result == "labels":
-        named = row.names(volume, result, values) if row.names else _name_classes(row, result.data)
+        named = row.names(volume, result, {**values, "plane": plane}) if row.names else name_classes(row, result.data)
         result = result.replace(labels=named)
     elif result.kind == "probability" and not (result.data.min() >= 0 and result.data.max() <= 1):
         result = result.replace(kind="image")
@@ -118,7 +118,7 @@ def _version() -> str:
     return __version__
 
 
-def _with_others(row: Operation, others: tuple, parameters: dict) -> dict:
+def with_others(row: Operation, others: tuple, parameters: dict) -> dict:
     """Give the volumes that came without a name the names of the arguments that take one."""
     free = [p.name for p in row.parameters if p.role in ("image", "labels", "volume") and p.name not in parameters]
     if len(others) > len(free):
@@ -126,7 +126,8 @@ def _with_others(row: Operation, others: tuple, parameters: dict) -> dict:
     return {**parameters, **dict(zip(free, others, strict=False))}
 
 
-def _choose_plane(row: Operation, volume: Volume, plane: str | int | None) -> str | int | None:
+def choose_plane(row: Operation, volume: Volume, plane: str | int | None) -> str | int | None:
+    """Return the plane that is worked in: the one that was asked for, or the operation's own."""
     if plane is None:
         return "axial" if row.planes and not volume.is_2d else None
     if row.on_volumes:
@@ -139,7 +140,7 @@ def _choose_plane(row: Operation, volume: Volume, plane: str | int | None) -> st
     return plane
 
 
-def _layer_arguments(row: Operation, volume: Volume, values: dict) -> tuple[dict, dict, list[str]]:
+def layer_arguments(row: Operation, volume: Volume, values: dict) -> tuple[dict, dict, list[str]]:
     """Check and convert the arguments that are volumes or points.
 
     Returns
@@ -265,7 +266,8 @@ def _seed_finder(points: np.ndarray, grid: Grid, name: str):
     return find
 
 
-def _on_volumes(row: Operation, volume: Volume, values: dict) -> Volume:
+def on_volumes(row: Operation, volume: Volume, values: dict) -> Volume:
+    """Run an operation on the geometry, frame by frame."""
     return map_frames(lambda frame: row.function(frame, **values), volume)
 
 
@@ -281,15 +283,15 @@ def _on_arrays(row: Operation, volume: Volume, values: dict, arrays: dict, plane
             data = np.zeros(frame.grid.spatial_shape, np.uint8)
         else:
             said: list[remarks.Part] = []
-            data = _run(row, np.asarray(frame.data), {**values, **layers}, frame.grid.spacing, axis, said)
+            data = run_on_frame(row, np.asarray(frame.data), {**values, **layers}, frame.grid.spacing, axis, said)
             frames = volume.grid.frames is not None
             heard.extend(remarks.Part(part.remarks, index if frames else None, part.slice) for part in said)
-        return _wrap(row, frame, data)
+        return wrap(row, frame, data)
 
     return map_frames(one_frame, volume)
 
 
-def _run(
+def run_on_frame(
     row: Operation,
     data: np.ndarray,
     values: dict,
@@ -315,7 +317,7 @@ def _run(
     injected = {"spacing": tuple(np.delete(spacing, axis))} if row.wants_spacing else {}
     out = None
     for i in track(range(data.shape[axis]), "slices"):
-        cut = {k: _cut(v, roles[k], axis, i) for k, v in values.items()}
+        cut = {k: cut_to_slice(v, roles[k], axis, i) for k, v in values.items()}
         if any(roles[k] == "seeds" and cut[k] is not None and len(cut[k]) == 0 for k in cut):
             continue  # no seed in this slice: nothing grows in it
         with remarks.collecting() as said:
@@ -323,11 +325,13 @@ def _run(
         heard.append(remarks.Part(said, slice=i if data.shape[axis] > 1 else None))
         if out is None:
             out = np.zeros(data.shape, plane.dtype)
+        elif (dtype := np.result_type(out, plane)) != out.dtype:
+            out = out.astype(dtype)  # numbers of components, say, that the type of the slices before cannot hold
         out[(slice(None),) * axis + (i,)] = plane
     return out
 
 
-def _cut(value: Any, role: str, axis: int, index: int) -> Any:
+def cut_to_slice(value: Any, role: str, axis: int, index: int) -> Any:
     """Return what one slice sees of an argument."""
     if value is None or role in ("value", "labelled", "volume"):
         return value
@@ -353,7 +357,7 @@ def _check_slices(value: Any, count: int, name: str) -> None:
 def _chosen(row: Operation, heard: list[remarks.Part]) -> dict:
     """Return the points of the spectrum that the operation chose, each after its frame and slice if there are more.
 
-    These are the rows that `_frequency_finder` and `_cut` take apart again.
+    These are the rows that `_frequency_finder` and `cut_to_slice` take apart again.
     """
     found: dict[str, list] = {}
     for part in heard:
@@ -366,7 +370,7 @@ def _chosen(row: Operation, heard: list[remarks.Part]) -> dict:
     return found
 
 
-def _wrap(row: Operation, source: Volume, data: np.ndarray) -> Volume:
+def wrap(row: Operation, source: Volume, data: np.ndarray) -> Volume:
     """Make a volume of one frame's result, with the meaning that the row gives it."""
     data = np.asarray(data)
     if data.shape != source.grid.spatial_shape:
@@ -382,7 +386,7 @@ def _wrap(row: Operation, source: Volume, data: np.ndarray) -> Volume:
     return source.replace(data=data, kind=kind)
 
 
-def _name_classes(row: Operation, data: np.ndarray) -> dict[int, Label]:
+def name_classes(row: Operation, data: np.ndarray) -> dict[int, Label]:
     """Name the values that occur, in all frames."""
     values = [int(v) for v in np.unique(data) if v]
     if values == [1]:

@@ -93,7 +93,8 @@ class Operation:
         known of all voxels, and ``part(piece, known, **parameters)`` the result on any piece of the array, exactly as
         the function gives it there.
     names : callable, optional
-        For a result of labels: ``names(input, result, parameters)`` gives their `Label`; after the title otherwise.
+        For a result of labels: ``names(input, result, parameters)``, with ``plane`` among these, gives their `Label`;
+        after the title otherwise.
     """
 
     function: Callable

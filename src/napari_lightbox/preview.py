@@ -14,16 +14,16 @@ import numpy as np
 
 from .apply import (
     WHOLE,
-    _choose_plane,
-    _cut,
-    _layer_arguments,
-    _name_classes,
-    _on_volumes,
-    _run,
-    _with_others,
-    _wrap,
+    choose_plane,
+    cut_to_slice,
+    layer_arguments,
+    name_classes,
+    on_volumes,
     require_kind,
     result_name,
+    run_on_frame,
+    with_others,
+    wrap,
 )
 from .catalogue import Operation, operation
 from .errors import InputError
@@ -132,21 +132,21 @@ def slice_of(
     """
     row = operation(name)
     require_kind(row, volume)
-    values = row.complete(_with_others(row, (), parameters))
-    plane = _choose_plane(row, volume, plane)
+    values = row.complete(with_others(row, (), parameters))
+    plane = choose_plane(row, volume, plane)
     known = Known() if known is None else known
     if row.on_volumes:
         made = _moved(row, volume, where, values, known)
     else:
         made = _filtered(row, volume, where, values, plane, known)
     if row.result == "labels":
-        made = made.replace(labels=_name_classes(row, made.data))
+        made = made.replace(labels=name_classes(row, made.data))
     return made.replace(name=result_name(row, volume, values))
 
 
 def _plane_axis(row: Operation, volume: Volume, plane: str | int | None) -> int | None:
     """Return the stored axis across which slices are worked on one by one, or None."""
-    plane = _choose_plane(row, volume, plane)
+    plane = choose_plane(row, volume, plane)
     if plane not in (None, WHOLE):
         return volume.grid.plane_axis(plane)
     # As `apply`: a frame of a single slice is worked on as a plane.
@@ -157,7 +157,7 @@ def _plane_axis(row: Operation, volume: Volume, plane: str | int | None) -> int 
 
 
 def _filtered(row: Operation, volume: Volume, where: Where, values: dict, plane, known: Known) -> Volume:
-    find, _, _ = _layer_arguments(row, volume, values)
+    find, _, _ = layer_arguments(row, volume, values)
     frame = volume.frame(where.frame)
     shape, axis = frame.grid.spatial_shape, where.axis
     if not 0 <= where.index < shape[axis]:
@@ -171,7 +171,7 @@ def _filtered(row: Operation, volume: Volume, where: Where, values: dict, plane,
         across = _plane_axis(row, volume, plane)
         data = _slice(row, np.asarray(frame.data), where, values, across, frame.grid.spacing, known)
     part = frame.replace(data=np.zeros(grid.shape, frame.data.dtype), grid=grid)
-    made = _wrap(row, part, data)
+    made = wrap(row, part, data)
     if row.result != "spectrum":
         return made
     # A spectrum lies over its image, slice over slice.
@@ -185,7 +185,7 @@ def _slice(row: Operation, data: np.ndarray, where: Where, values: dict, across,
     roles = row.roles
     injected = {"spacing": spacing} if row.wants_spacing else {}
     if across == axis:
-        cut = {name: _cut(value, roles[name], axis, index) for name, value in values.items()}
+        cut = {name: cut_to_slice(value, roles[name], axis, index) for name, value in values.items()}
         if any(roles[name] == "seeds" and cut[name] is not None and len(cut[name]) == 0 for name in cut):
             return np.expand_dims(np.zeros(np.delete(data.shape, axis), np.uint8), axis)
         if injected:
@@ -198,7 +198,10 @@ def _slice(row: Operation, data: np.ndarray, where: Where, values: dict, across,
         slab = _within(data, axis, places)
         cut = {n: _within(v, axis, places) if roles[n] in ("image", "labels") else v for n, v in values.items()}
         with _tiles.only(axis, middle, slab.shape):
-            made = row.function(slab, **cut, **injected) if across is None else _run(row, slab, cut, spacing, across)
+            if across is None:
+                made = row.function(slab, **cut, **injected)
+            else:
+                made = run_on_frame(row, slab, cut, spacing, across)
         return np.take(made, [middle], axis)
     if row.preview is not None and across is None:
         whole, part = row.preview
@@ -207,7 +210,7 @@ def _slice(row: Operation, data: np.ndarray, where: Where, values: dict, across,
         cut = {n: _within(v, axis, [index]) if roles[n] in ("image", "labels") else v for n, v in values.items()}
         return part(_within(data, axis, [index]), known.frames[where.frame], **cut, **injected)
     if where.frame not in known.frames:
-        known.frames = {where.frame: _run(row, data, values, spacing, across)}  # of one frame: it is large
+        known.frames = {where.frame: run_on_frame(row, data, values, spacing, across)}  # of one frame: it is large
     return np.take(known.frames[where.frame], [index], axis)
 
 
@@ -243,7 +246,7 @@ def _one_slice(grid: Grid, axis: int, index: int) -> Grid:
 def _moved(row: Operation, volume: Volume, where: Where, values: Mapping[str, Any], known: Known) -> Volume:
     """Compute the whole result of one frame, and return the slice of it that lies nearest to a slice of the input."""
     if where.frame not in known.frames:
-        known.frames = {where.frame: _on_volumes(row, volume.frame(where.frame), dict(values))}
+        known.frames = {where.frame: on_volumes(row, volume.frame(where.frame), dict(values))}
     made = known.frames[where.frame]
     corner = (np.array(volume.grid.spatial_shape) - 1) / 2
     corner[where.axis] = where.index

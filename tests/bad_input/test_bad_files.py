@@ -84,12 +84,15 @@ def read_spoilt(folder: Path, case) -> set[str]:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_spoilt_files(formats, tmp_path, suffix):
+    sentences = set()
+
     @FEW
     @given(cases(formats[suffix]))
     def run(case):
-        read_spoilt(tmp_path / "spoilt", case)
+        sentences.update(read_spoilt(tmp_path / "spoilt", case))
 
     run()
+    assert sentences - {""}, "not a file was refused: the cases are of no use"
 
 
 @pytest.mark.slow

@@ -140,6 +140,19 @@ def test_a_contour_that_is_there_twice_counts_once(tmp_path):
     assert "1 contours twice: each counts once" in found.meta["notes"][0]
 
 
+@pytest.mark.parametrize("how", [lambda c: c[2:] + c[:2], lambda c: c[::-1], lambda c: [*c[1:], c[0], c[1]]])
+@pytest.mark.parametrize("corners", [square(1.5, 5.5), ring(1.5, 11.5, 4.5, 7.5)])
+def test_a_contour_that_is_there_twice_from_another_point(tmp_path, how, corners):
+    once = [contour(IMAGE, 2, corners)]
+    again = [*once, contour(IMAGE, 2, how(corners))]
+    (truth,), (found,) = (
+        read_masks(write_rtstruct(tmp_path / "a.dcm", {1: structure(*each)}), IMAGE) for each in (once, again)
+    )
+    assert truth.data.any()
+    assert np.array_equal(found.data, truth.data)
+    assert "1 contours twice: each counts once" in found.meta["notes"][0]
+
+
 def test_structures_that_overlap(tmp_path):
     path = write_rtstruct(
         tmp_path / "a.dcm",
@@ -161,6 +174,15 @@ def test_contours_between_slices_go_to_the_nearest(tmp_path):
     (found,) = read_masks(write_rtstruct(tmp_path / "a.dcm", {1: structure(*contours)}), IMAGE)
     assert [int(s.sum()) for s in found.data] == [0, 16, 16, 16, 0, 0]
     assert found.meta["notes"] == ["target: 2 of 3 contours lie between two slices and were put onto the nearest"]
+
+
+@pytest.mark.parametrize("start", [0.5, 1.5])
+def test_a_structure_drawn_half_a_slice_off(tmp_path, start):
+    contours = [contour(IMAGE, start + n, square(1.5, 5.5)) for n in range(4)]
+    (found,) = read_masks(write_rtstruct(tmp_path / "a.dcm", {1: structure(*contours)}), IMAGE)
+    filled = np.flatnonzero(found.data.any(axis=(1, 2)))
+    assert filled.tolist() == [int(start + 0.5) + n for n in range(4)]
+    assert [int(s.sum()) for s in found.data[filled]] == [16] * 4
 
 
 def test_two_planes_on_one_slice_do_not_cut_holes(tmp_path):
@@ -226,6 +248,20 @@ def test_the_image_beside_the_contours(dicom_series, tmp_path):
     assert io.read(path).data.sum() == 9
 
 
+def test_contours_beside_a_series_with_a_gap(dicom_series, tmp_path):
+    folder, _, grid = dicom_series(SeriesInstanceUID="1.2.77.1", change=lambda ds, n: n != 3)
+    path = tmp_path / "structures.dcm"
+    write_rtstruct(path, {1: structure(contour(grid, 2, square(1.5, 4.5)))}, series_uid="1.2.77.1")
+    refused(
+        FileError,
+        path,
+        "some are missing",
+        f"read_masks('{path.name}', like=read('{folder}', series='1.2.77.1', even=True))",
+    )
+    (found,) = read_masks(path, like=io.read(folder, series="1.2.77.1", even=True))
+    assert found.data[2].sum() == 9
+
+
 @pytest.mark.parametrize("uid", ["1.2.99.1", ""])
 def test_an_image_that_is_not_there(tmp_path, uid):
     folder = tmp_path / "a" / "b"
@@ -258,3 +294,15 @@ def test_changed_bytes_of_contours_never_crash(tmp_path, rng):
         path.write_bytes(changed)
         with contextlib.suppress(LightboxError):
             read_masks(path, IMAGE)
+
+
+@pytest.mark.parametrize("spacing", [1.0, 2.0, 6.54])
+def test_slices_the_contours_were_not_drawn_on_are_refused(data, spacing):
+    folder = data("dicom_rtstruct/STS_025/MR_T1")
+    image = io.files.read(folder / "image")
+    own = image.grid
+    depth = int(own.spatial_shape[0] * own.spacing[0] / spacing)
+    affine = own.affine.copy()
+    affine[:3, 0] *= spacing / own.spacing[0]
+    with pytest.raises(GridError, match="image they were drawn on"):
+        read_masks(next((folder / "mask").iterdir()), like=Grid(affine, (depth, *own.spatial_shape[1:])))

@@ -373,6 +373,17 @@ def test_a_damaged_slice_never_shortens_a_stack(dicom_series, kept):
     assert re.search("series 4 'Thorax'.* was left out, one of its slices may be 95.dcm", str(errors[1]))
 
 
+def test_a_damaged_file_of_another_folder_is_nothing_to_the_series_asked_for(dicom_series):
+    folder, data, _ = dicom_series()
+    dicom_series(folder="series/more", SeriesNumber=9, SeriesDescription="Other")
+    damaged = folder / "more" / "97.dcm"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    assert np.array_equal(io.read(folder, series=4).data, data.astype(int) - 1024)
+    for series in (9, 12, None):  # it may be the one that is not found
+        with pytest.raises(FileError, match=r"97\.dcm"):
+            io.read(folder, series=series)
+
+
 def test_files_beside_the_slices_that_are_no_dicom_are_named(dicom_series):
     folder, _, _ = dicom_series()
     for path in folder.iterdir():

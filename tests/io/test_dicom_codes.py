@@ -9,6 +9,9 @@ import SimpleITK as sitk  # noqa: N813
 from napari_lightbox import io
 from napari_lightbox.errors import FileError
 from napari_lightbox.geometry import Grid
+from napari_lightbox.io._dicom_headers import scan
+from napari_lightbox.io._dicom_pixels import values
+from napari_lightbox.io._dicom_slices import slices_of
 
 pytest.importorskip("pydicom")
 import pydicom
@@ -231,6 +234,32 @@ def test_as_itk_reads_it(name):
     path = shipped(name)
     (read,) = io.read_all(path)
     assert np.array_equal(read.data, sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_palettes_have_bits_of_their_own(tmp_path, rng, bits):
+    ds = dataset(16, 12, PhotometricInterpretation="PALETTE COLOR", BitsAllocated=8, BitsStored=8, HighBit=7)
+    ds.PixelRepresentation = 0
+    table = rng.integers(0, 1 << bits, 256).astype(f"<u{bits // 8}")
+    for name in ("Red", "Green", "Blue"):
+        setattr(ds, f"{name}PaletteColorLookupTableDescriptor", [256, 0, bits])
+        setattr(ds, f"{name}PaletteColorLookupTableData", table.tobytes())
+    ds.PixelData = (PICTURE % 256).astype(np.uint8).tobytes()
+    ds["PixelData"].VR = "OB"
+    ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    (read,) = io.read_all(tmp_path / "a.dcm")
+    assert read.data.dtype == f"u{bits // 8}"
+    assert np.array_equal(read.data[0], table[PICTURE % 256])
+
+
+def test_values_that_do_not_fit_are_refused(tmp_path):
+    ds = dataset(2, 2, PixelRepresentation=0, BitsAllocated=16, BitsStored=16)
+    ds.PixelData = np.array([1, 2, 3, 65280], "<u2").tobytes()
+    ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    (header,) = scan(tmp_path / "a.dcm").series[0].headers
+    values(slices_of(header), np.dtype(np.uint16))
+    with pytest.raises(FileError, match="larger values than its header promises: its header is wrong"):
+        values(slices_of(header), np.dtype(np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -131,14 +131,29 @@ def test_uneven_slices_are_resampled_on_request(dicom_series, grid):
     refused(folder, "unevenly spaced", "even=True")
     even = io.read(folder, even=True)
     assert even.grid.spacing == pytest.approx((2.5, 0.8, 0.7), abs=1e-4)
-    assert even.data.shape == (13, 8, 9)
-    inside = np.arange(12)
-    expected = interp1d(places, data * 0.5 - 1024, axis=0)(np.minimum(inside, 11.9))
+    assert even.data.shape == (12, 8, 9)
+    expected = interp1d(places, data * 0.5 - 1024, axis=0)(np.arange(12))
     # A slice within 0.05 steps of its place is taken as it is.
-    assert np.allclose(even.data[:12], expected, atol=1e-2)
-    assert np.allclose(even.data[12], data[9] * 0.5 - 1024)
+    assert np.allclose(even.data, expected, atol=1e-2)
     assert even.meta["gaps"] == [4, 5, 6, 7]
-    assert "13 slices 2.5 mm apart" in even.meta["notes"][0]
+    assert "12 slices 2.5 mm apart" in even.meta["notes"][0]
+    assert "the last 2.25 mm of the scan" in even.meta["notes"][0]
+
+
+@pytest.mark.parametrize(("last", "left_out"), [(56, 6), (54, 4)])
+def test_nothing_is_put_beyond_the_last_slice(dicom_series, last, left_out):
+    places = np.array([0, 10, 20, 30, 40, last])
+    grid = Grid.from_spacing((10, 0.8, 0.7), (6, 8, 9))
+    folder, data, _ = dicom_series(count=6, grid=grid, change=along(grid, lambda n: (places[n] / 10 - n, 0, 0)))
+    truth = data.astype(int) - 1024
+    even = io.read(folder, even=True)
+    assert even.grid.spacing[0] == pytest.approx(10)
+    (note,) = even.meta["notes"]
+    assert f"; the last {left_out} mm of the scan, beyond the last even slice, are left out" in note
+    assert np.array_equal(even.data[:5], truth[:5])
+    assert len(even.data) == 6
+    expected = interp1d([40, last], truth[4:], axis=0)(50)
+    assert np.abs(even.data[5] - expected).max() <= 0.5
 
 
 def test_tilted_and_incomplete(dicom_series):

@@ -31,6 +31,11 @@ def date_time(seconds):
     return f"20240229{10 + int(seconds) // 3600:02d}{int(seconds) // 60 % 60:02d}{seconds % 60:09.6f}"
 
 
+def _of_day(seconds):
+    minutes, seconds = divmod(seconds % 86400, 60)
+    return f"{minutes // 60:02d}{minutes % 60:02d}{seconds:02d}"
+
+
 # One file a slice -----------------------------------------------------------------------------------------------
 
 GRADIENTS = [[1, 0, 0], [0, 1, 0], [0, 0.6, 0.8]]
@@ -53,6 +58,14 @@ ONE_A_SLICE = {
             "AcquisitionTime": ("235958", "000003", "000008")[t],
         },
         ("time", (0, 5, 10), "s"),
+    ),
+    "past midnight without dates": (
+        lambda t, z: {"AcquisitionTime": ("235958", "000003", "000008")[t]},
+        ("time", (0, 5, 10), "s"),
+    ),
+    "past midnight within a frame, numbered": (
+        lambda t, z: {"TemporalPositionIdentifier": t + 1, "AcquisitionTime": _of_day(86390 + 6 * t + z)},
+        ("time", (0, 6, 12), "s"),
     ),
     "content time": (lambda t, z: {"ContentTime": f"12010{2 * t}"}, ("time", (0, 2, 4), "s")),
     "PET frame time": (
@@ -121,6 +134,42 @@ def test_directions_and_repetitions_in_order_of_acquisition(tmp_path, rng):
     assert np.array_equal(read.data, data)
     assert frames_of(read) == ("b-value", b, "s/mm2")
     assert read.meta["gradient_directions"] == [None, [0, 1, 0], None, [1, 0, 0]]
+
+
+def test_directions_along_the_image_tell_frames_apart_but_are_not_given(tmp_path, rng):
+    data = truth(rng, 3)
+
+    def marks(t, z):
+        ge = {(0x00190010, "LO"): "GEMS_ACQU_01"}
+        return ge | {(0x001910BB + n, "DS"): f"{GRADIENTS[t][n]}" for n in range(3)} | {"DiffusionBValue": 900}
+
+    read = io.read(write_series(tmp_path / "s", data, GRID, marks))
+    assert np.array_equal(read.data, data)
+    assert frames_of(read) == ("b-value", (900, 900, 900), "s/mm2")
+    assert "gradient_directions" not in read.meta
+    assert "along the image, not along the patient" in " ".join(read.meta["notes"])
+    # What the standard has, counts.
+    both = io.read(
+        write_series(
+            tmp_path / "b", data, GRID, lambda t, z: marks(t, z) | {"DiffusionGradientOrientation": GRADIENTS[t]}
+        )
+    )
+    assert both.meta["gradient_directions"] == GRADIENTS
+
+
+@pytest.mark.parametrize(("frames", "jitter"), [(12, 0.01), (2, 0.01), (2, 0.03), (5, 0.03)])
+def test_frames_that_scatter_about_their_place(tmp_path, rng, frames, jitter):
+    grid = Grid.from_spacing((10, 2, 2), (8, 5, 6))
+    data = rng.integers(-900, 3000, (frames, *grid.shape))
+    moved = rng.uniform(-jitter, jitter, (frames, 8))
+    moved[0, 3], moved[1, 3] = -jitter, jitter
+
+    def marks(t, z):
+        return {"TriggerTime": 40 * t, "ImagePositionPatient": [0, 0, f"{10 * z + moved[t, z]:.6f}"]}
+
+    read = io.read(write_series(tmp_path / "s", data, grid, marks))
+    assert np.array_equal(read.data, data)
+    assert read.grid.spacing[0] == pytest.approx(10, abs=0.02)
 
 
 def test_echoes_in_time_are_volumes_of_their_own(tmp_path, rng):

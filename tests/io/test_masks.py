@@ -231,6 +231,25 @@ def test_label_maps(tmp_path, truth, bits, background):
     assert [*found.labels] == [*numbers]
 
 
+def label_map(path, *frames):
+    uid = "1.2.840.10008.5.1.4.1.1.66.7"
+    return write_seg(path, GRID, [(None, k, m) for k, m in frames], "LABELMAP", segments=(0, 1, 2), SOPClassUID=uid)
+
+
+def test_label_maps_with_two_frames_on_one_plane(tmp_path, truth):
+    planes = [(k, truth[k]) for k in range(5)]
+    left, right = truth[1].copy(), truth[1].copy()
+    left[:, 3:], right[:, :3] = 0, 0
+    assert left.any()
+    assert right.any()
+    path = label_map(tmp_path / "a.dcm", planes[0], (1, left), (1, right), *planes[2:])
+    assert np.array_equal(read_masks(path)[0].data, truth)
+    other = np.where(truth[1] > 0, 3 - truth[1].astype(int), 0)
+    path = label_map(tmp_path / "b.dcm", *planes, (1, other))
+    with pytest.raises(FileError, match=r"different labels in several frames \(frame 6\): export"):
+        read_masks(path)
+
+
 def test_another_frame_of_reference_is_told(tmp_path, truth):
     path = write_seg(tmp_path / "a.dcm", GRID, planes(truth), segments=(1, 2))
     image = Volume(truth, GRID, name="CT", meta={"series": {"frame_of_reference_uid": "1.2.3.9"}})

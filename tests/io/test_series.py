@@ -29,6 +29,7 @@ def test_what_is_said_of_a_series(dicom_series):
     assert sorted(info.files) == sorted(folder.iterdir())
     assert info.size == (9, 8, 6)
     assert info.spacing == pytest.approx((0.7, 0.8, 2.5))
+    assert [type(v) for v in info.spacing] == [float] * 3
     assert (info.frames, info.warnings, info.problem, info.remedy_even) == (None, (), None, False)
     assert info.syntax == "Explicit VR Little Endian"
     (volume,) = info.load()

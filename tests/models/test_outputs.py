@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from dicom_objects import write_seg
+from output_files import NAMES, SHAPE, entropy, nifti, npz, refused
 from scipy.special import expit, softmax
 
 import napari_lightbox as lb
@@ -15,55 +16,9 @@ from napari_lightbox.cli import main
 from napari_lightbox.errors import FileError, GridError, InputError
 from napari_lightbox.geometry import Frames, Grid
 from napari_lightbox.io import convention
-from napari_lightbox.models.classes import read_classes
 from napari_lightbox.models.outputs import read_outputs
 from napari_lightbox.ops.spatial import reorient
 from napari_lightbox.volume import Volume
-
-NAMES = {"0": "background", "1": "lung", "2": "bone"}
-SHAPE = (5, 6, 7)
-
-
-@pytest.fixture
-def image(rng):
-    """Return an oblique, anisotropic image."""
-    turn, _ = np.linalg.qr(np.array([[1.0, 0.1, -0.05], [-0.08, 1.0, 0.2], [0.06, -0.15, 1.0]]))
-    grid = Grid.from_spacing((3.0, 0.8, 1.1), SHAPE, (-20, 10, 35), turn * np.sign(np.diag(turn)))
-    return Volume(rng.integers(-1000, 1000, SHAPE).astype(np.int16), grid, name="CT", meta={"modality": "CT"})
-
-
-@pytest.fixture
-def logits(rng):
-    """Return logits of three classes."""
-    return rng.normal(0, 3, (3, *SHAPE)).astype(np.float32)
-
-
-def nifti(path, data, grid, dtype=np.float32):
-    """Write (z, y, x) or (class, z, y, x) with nibabel, as other programs do."""
-    array = np.asarray(data, dtype)
-    stored = array.T if array.ndim == 3 else np.moveaxis(array, 0, -1).transpose(2, 1, 0, 3)
-    nib.save(nib.Nifti1Image(stored, convention.to_xyz(grid.affine, "RAS")), path)
-    return path
-
-
-def npz(path, **arrays):
-    np.savez(path, **arrays)
-    return path
-
-
-def entropy(p):
-    return -np.where(p > 0, p * np.log(np.maximum(p, 1e-30)), 0).sum(axis=0) / np.log(len(p))
-
-
-def refused(error, *args, words, **options):
-    with pytest.raises(error) as caught:
-        read_outputs(*args, **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert ": " in text, "a remedy follows a colon"
-    for word in words:
-        assert word in text, text
-
 
 # Probabilities and logits -----------------------------------------------------------------------------------------
 
@@ -375,68 +330,6 @@ def test_dicom_segmentations(tmp_path, image, rng):
     regions = read_outputs(both, image, kind="regions")
     assert (regions.labels.data[0] == 2).all()
     assert regions.probability("part 1").data.sum() == full.sum()
-
-
-# Names of classes -------------------------------------------------------------------------------------------------
-
-
-def test_names_beside_the_file(tmp_path, image, logits):
-    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "lung": 1, "bone": 2, "ignore": 3}}))
-    found = read_outputs(npz(tmp_path / "a.npz", logits=logits), image)
-    assert [label.name for label in found.labels.labels.values()] == ["lung", "bone"]
-    assert any("dataset.json" in note for note in found.notes)
-
-
-def test_a_mapping_of_files(tmp_path, image, logits):
-    p = softmax(logits, axis=0)
-    paths = {n: nifti(tmp_path / f"{n}.nii.gz", p[n], image.grid) for n in (2, 0, 1)}
-    found = read_outputs(paths, image, NAMES)
-    assert np.array_equal(found.labels.data, p.argmax(axis=0))
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        {"0": "background", "1": "lung", "2": "bone"},
-        {"background": 0, "lung": 1, "bone": 2},
-        {"labels": {"0": "background", "1": "lung", "2": "bone"}},
-        {"labels": {"background": 0, "lung": 1, "bone": 2}},
-        {"output": {"kind": "labels", "labels": {"0": "background", "1": "lung", "2": "bone"}}},
-        {1: "lung", 2: "bone"},
-    ],
-)
-def test_every_way_of_naming(tmp_path, source):
-    assert {v: label.name for v, label in read_classes(source).labels.items() if v} == {1: "lung", 2: "bone"}
-    if "1" in source or "labels" in source:
-        (tmp_path / "a.json").write_text(json.dumps(source))
-        assert read_classes(tmp_path / "a.json").labels[1].name == "lung"
-
-
-@pytest.mark.parametrize(
-    ("source", "word"),
-    [
-        ({}, "names no classes"),
-        ([1], "names no classes"),
-        ({"lung": -1}, "a value from 0"),
-        ({"lung": True}, "a value from 0"),
-        ({"1": ""}, "a value from 0"),
-        ({"a": 1, "b": 1}, "twice"),
-        ({"1": "a", "2": "a"}, "a name for two"),
-        ({"labels": {"a": [1], "b": [2]}, "regions_class_order": [1]}, "regions_class_order"),
-        ({"output": {"kind": "image"}}, "gives image"),
-    ],
-)
-def test_names_that_cannot_be(source, word):
-    with pytest.raises(InputError, match=word):
-        read_classes(source)
-
-
-def test_files_of_names_that_cannot_be(tmp_path):
-    with pytest.raises(FileError, match="does not exist"):
-        read_classes(tmp_path / "gone.json")
-    (tmp_path / "a.json").write_text("{")
-    with pytest.raises(FileError, match="cannot be read as JSON"):
-        read_classes(tmp_path / "a.json")
 
 
 # Real -------------------------------------------------------------------------------------------------------------

@@ -120,6 +120,25 @@ def test_components_have_names_with_their_volumes():
     assert lb.apply("components", unknown).labels[3].name == "component 3 (1 voxels)"
 
 
+def test_components_of_slices_and_frames_are_named_by_their_numbers():
+    """Where every slice counts anew, 1 is the liver here and the spleen there, and no size is that of all."""
+    labels = np.zeros((2, 9, 9), np.uint8)
+    labels[0, :4, :4], labels[0, 6:8, 6:8] = 1, 2
+    labels[1, :3, :3], labels[1, 5:9, 5:9] = 1, 2
+    names = {1: lb.Label("liver"), 2: lb.Label("spleen")}
+    volume = lb.Volume.from_array(labels, spacing=(3, 2, 2), kind="labels", labels=names)
+    plain = {1: "component 1", 2: "component 2"}
+    planes = lb.apply("components", volume, plane="axial")
+    assert planes.data[0, 0, 0] == planes.data[1, 8, 8] == 1
+    assert {v: label.name for v, label in planes.labels.items()} == plain
+    one = volume.replace(data=labels[:1], grid=lb.Grid(volume.grid.affine, (1, 9, 9)))
+    for plane in (None, "axial"):
+        assert lb.apply("components", one, plane=plane).labels[2].name == "spleen 1 (16 mm2)"
+    film = np.stack([labels[:1], labels[1:]])
+    film = lb.Volume.from_array(film, spacing=(3, 2, 2), kind="labels", labels=names)
+    assert {v: label.name for v, label in lb.apply("components", film).labels.items()} == plain
+
+
 def test_grey_values_are_refused_and_masks_are_taken(rng):
     grey = lb.Volume.from_array(rng.integers(0, 9, (3, 4, 5)).astype(np.int16), name="ct")
     for name in ("components", "fill_holes"):

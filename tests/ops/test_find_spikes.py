@@ -160,6 +160,17 @@ def test_notch_finds_its_centres_and_the_history_keeps_them(rng):
     assert not Recipe((lb.Step("notch", {"radius": 3, "centers": "12, 20"}),)).made(result.history)
 
 
+def test_without_spikes_the_note_says_what_comes_out(rng):
+    image = Volume.from_array(rng.normal(size=(64, 72)), spacing=(1, 1))
+    for mode, times, says in (
+        ("reject", 1, "nothing is removed"),
+        ("pass", 0, "no pattern to show, and the result is 0"),
+    ):
+        result = lb.apply("notch", image, mode=mode)
+        np.testing.assert_array_equal(result.data, times * image.data)
+        assert [note.endswith(says) for note in result.meta["notes"]] == [True]
+
+
 @pytest.mark.parametrize("plane", ["axial", "volume"])
 def test_centres_of_frames_are_kept_apart(rng, plane):
     shape = (2, 32, 32, 40)

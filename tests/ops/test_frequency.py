@@ -76,6 +76,39 @@ def test_notch_equals_the_textbook(rng, shape, kind, mode):
         np.testing.assert_allclose(found, filtered(image, transfer), atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["ideal", "butterworth", "gaussian"])
+@pytest.mark.parametrize(
+    ("once", "again"),
+    [
+        ([(4, 7)], [(4, 7), (-4, -7)]),
+        ([(4, 7)], [(4, 7), (4, 7), (-4, -7), (-4, -7)]),
+        ([(-16, 5)], [(-16, 5), (16, 5), (16, -5), (-16, -5)]),
+        ([(3.5, -12)], [(3.5, -12), (3.5, 12)]),
+    ],
+)
+def test_a_pair_given_in_full_counts_once(rng, once, again, kind):
+    image = rng.normal(100, 20, (32, 24))
+    truth = filtered(image, textbook_transfer(image.shape, once, 2.5, kind, 2))
+    for centers in (once, again):
+        np.testing.assert_allclose(frequency.notch(image, centers, radius=2.5, kind=kind), truth, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["butterworth", "gaussian"])
+@pytest.mark.parametrize("center", [(-16, 0), (16, -12), (0, 12)])
+def test_a_centre_that_is_its_own_mirror_image_counts_once(rng, center, kind):
+    """On the edge of the spectrum of even length, where n / 2 and -n / 2 are one frequency."""
+    image = rng.normal(100, 20, (32, 24))
+    y, x = np.meshgrid(np.fft.fftfreq(32, 1 / 32), np.fft.fftfreq(24, 1 / 24), indexing="ij")
+    down, right = (
+        np.minimum(np.abs(f - c) % n, -np.abs(f - c) % n) for f, c, n in zip((y, x), center, (32, 24), strict=True)
+    )
+    square = (down**2 + right**2) / 2.5**2
+    with np.errstate(divide="ignore"):
+        transfer = 1 - np.exp(-square / 2) if kind == "gaussian" else 1 / (1 + 1 / square**2)
+    truth = np.fft.ifft2(np.fft.fft2(image) * transfer).real
+    np.testing.assert_allclose(frequency.notch(image, [center], radius=2.5, kind=kind), truth, atol=1e-9)
+
+
 @pytest.mark.parametrize("slab", [1 << 19, 300])
 @pytest.mark.parametrize("mode", ["reject", "pass"])
 @pytest.mark.parametrize("kind", ["ideal", "butterworth", "gaussian"])

@@ -475,3 +475,10 @@ def test_what_cannot_be_is_refused_in_a_sentence(rng, call, says):
     with pytest.raises(InputError, match=says) as caught:
         call(smooth(rng, PLANE, np.float32))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pairs", ["0,0>0,0; 0,0>90,0; 0,60>0,60; 50,0>50,0", "0,0>0,0; 9,0>0,0; 0,60>0,60; 50,0>50,0"])
+def test_pairs_that_contradict_each_other_are_refused(pairs):
+    volume = Volume.from_array(np.zeros((1, 60, 90)), (1, 1, 1))
+    with pytest.raises(InputError, match="contradict"):
+        warps.polynomial(volume, pairs, 1)

@@ -7,10 +7,8 @@ from ..progress import track
 from . import convention
 from ._bytes import require_memory
 from ._carry import Found
-from ._dicom_stack import Stack
+from ._dicom_stack import ON_PLACE, Stack
 
-# A slice this close to a place of the even stack, in steps, is taken as it is.
-_ON_PLACE = 0.05
 # An interpolated slice whose neighbours are farther apart than this many usual distances fills a gap.
 _GAP = 1.5
 
@@ -55,7 +53,11 @@ def _told(stack: Stack, between: list[int], gaps: list[int]) -> str:
     step = np.linalg.norm(stack.affine[:3, 0])
     note = f"unevenly spaced slices were resampled (linear) to {stack.count} slices {step:.4g} mm apart, "
     note += f"{len(between)} of them interpolated"
-    return f"{note}; {_ranges(gaps)} (counted from 0) fill gaps" if gaps else note
+    note = f"{note}; {_ranges(gaps)} (counted from 0) fill gaps" if gaps else note
+    beyond = float(stack.positions[-1]) - (stack.count - 1)
+    if beyond > ON_PLACE:
+        note += f"; the last {beyond * step:.3g} mm of the scan, beyond the last even slice, are left out"
+    return note
 
 
 def _even(data: np.ndarray, stack: Stack, found: Found) -> tuple[np.ndarray, list[int], list[int]]:
@@ -68,7 +70,7 @@ def _even(data: np.ndarray, stack: Stack, found: Found) -> tuple[np.ndarray, lis
     step = float(np.linalg.norm(stack.affine[:3, 0]))
     for place in track(range(stack.count), "slices resampled"):
         near = int(np.argmin(np.abs(positions - place)))
-        if abs(positions[near] - place) <= _ON_PLACE or not positions[0] < place < positions[-1]:
+        if abs(positions[near] - place) <= ON_PLACE or not positions[0] < place < positions[-1]:
             result[:, place] = data[:, near]
             continue
         above = int(np.searchsorted(positions, place))

@@ -42,7 +42,8 @@ class Sorted:
     notes : list of str
         What people should know.
     meta : dict
-        Further facts: ``gradient_directions``.
+        Further facts: ``gradient_directions``, of each frame a unit vector in the patient's axes (LPS x, y, z), or
+        None without diffusion. Directions that GE writes along the axes of the image are not among them.
     """
 
     frames: list[list[Slice]]
@@ -232,11 +233,15 @@ def _diffusion(positions: Positions, by: list[Mark], name: str) -> Sorted:
         places = [np.mean([s.index for s in frame]) for frame in frames]
         order = np.lexsort((places, [np.mean(n) for n in numbers]))
         frames, values, directions = ([x[i] for i in order] for x in (frames, values, directions))
-    meta = {"gradient_directions": [d and list(d) for d in directions]} if any(directions) else {}
+    notes, meta = [], {}
+    if any(marks.along_image(frame[0]) for frame, d in zip(frames, directions, strict=True) if d):
+        notes.append("gradient directions are left out: the file has them along the image, not along the patient")
+    elif any(directions):
+        meta["gradient_directions"] = [d and list(d) for d in directions]
     if None in values:
-        note = "frames differ in their gradient directions, the b-values of some are not known"
-        return Sorted(frames, Frames("frame", tuple(range(len(frames)))), notes=[note], meta=meta)
-    return Sorted(frames, Frames("b-value", values, "s/mm2"), meta=meta)
+        notes.append("frames differ in their gradient directions, the b-values of some are not known")
+        return Sorted(frames, Frames("frame", tuple(range(len(frames)))), notes=notes, meta=meta)
+    return Sorted(frames, Frames("b-value", values, "s/mm2"), notes=notes, meta=meta)
 
 
 # Time -------------------------------------------------------------------------------------------------------------
@@ -253,9 +258,10 @@ def _in_time(positions: Positions, name: str) -> Sorted:
         return _timed(_along(positions, marks.TEMPORAL))
     for mark in marks.CLOCKS:
         if _runs(mark, positions):
-            ordered = [sorted(images, key=mark.says) for images in positions]
+            clock = marks.over_midnight(mark, [s for images in positions for s in images])
+            ordered = [sorted(images, key=clock.says) for images in positions]
             one = Sorted([list(frame) for frame in zip(*ordered, strict=True)])
-            one.axis = Frames("time", _times(mark, one.frames), "s")
+            one.axis = Frames("time", _times(clock, one.frames, mark in marks.OF_DAY), "s")
             if mark is marks.MADE:
                 one.notes.append("frames were told apart by the time at which they were made (Content Time)")
             return one
@@ -282,18 +288,19 @@ def _runs(mark: Mark, positions: Positions) -> bool:
     return all(None not in v and len(set(v)) == len(v) for v in _values(mark, positions))
 
 
-def _times(mark: Mark, frames: list[list[Slice]]) -> tuple[float, ...]:
+def _times(mark: Mark, frames: list[list[Slice]], of_day: bool) -> tuple[float, ...]:
     """Return the mean time of every frame, s; since the first where the clock shows the time of day."""
-    base = mark.says(frames[0][0]) if mark in marks.OF_DAY else 0.0
+    base = mark.says(frames[0][0]) if of_day else 0.0
     means = np.array([np.mean([mark.says(s) - base for s in frame]) for frame in frames])
-    return tuple(np.round(means - means[0] if mark in marks.OF_DAY else means, 6).tolist())
+    return tuple(np.round(means - means[0] if of_day else means, 6).tolist())
 
 
 def _timed(one: Sorted) -> Sorted:
     """Give frames that are only numbered the times of the first clock that runs from frame to frame."""
     for mark in marks.CLOCKS:
         if all(mark.says(s) is not None for frame in one.frames for s in frame):
-            times = _times(mark, one.frames)
+            clock = marks.over_midnight(mark, [s for frame in one.frames for s in frame])
+            times = _times(clock, one.frames, mark in marks.OF_DAY)
             if (np.diff(times) > 0).all():
                 one.axis, one.notes = Frames("time", times, "s"), []
                 break

@@ -35,7 +35,7 @@ _TAGS = (
     "AcquisitionDateTime ContentDate ContentTime TriggerTime TemporalPositionIdentifier "
     "NominalCardiacTriggerDelayTime NominalPercentageOfCardiacPhase FrameReferenceTime EchoTime EchoNumbers "
     "InversionTime FlipAngle ConvolutionKernel DiffusionBValue DiffusionGradientOrientation ComplexImageComponent "
-    "DimensionIndexSequence"
+    "DimensionIndexSequence RedPaletteColorLookupTableDescriptor"
 )
 # Elements of the manufacturers: group, creator, number in the creator's block.
 PRIVATE = {

@@ -2,8 +2,8 @@
 
 import datetime
 import math
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..errors import FileError
 from ._dicom_slices import Slice
 
 _DIGITS = 6
+_DAY = 86400  # s
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def _b_value(s: Slice) -> float | None:
 
 
 def _direction(s: Slice) -> tuple[float, ...] | None:
+    """Return the direction of the gradient: LPS x, y, z; by GE along the axes of the image, see `along_image`."""
     found = _value(s, "DiffusionGradientOrientation", "MRDiffusionSequence", "DiffusionGradientDirectionSequence")
     if found is None:
         found = s.header.private("siemens direction")
@@ -94,6 +96,15 @@ def _direction(s: Slice) -> tuple[float, ...] | None:
     return tuple((np.round(vector, 4) + 0.0).tolist())
 
 
+def along_image(s: Slice) -> bool:
+    """Whether the direction is that of GE: along frequency, phase and slice, with signs that depend on the software."""
+    keywords = ("MRDiffusionSequence", "DiffusionGradientDirectionSequence")
+    if _value(s, "DiffusionGradientOrientation", *keywords) is not None:
+        return False
+    others = ("siemens direction", "philips direction x")
+    return s.header.private("ge direction x") is not None and all(s.header.private(n) is None for n in others)
+
+
 # Times, in seconds ------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +118,7 @@ def _clock(date: Any, time: Any) -> float | None:
     day = str(date or "").strip().replace(".", "").replace("-", "")
     try:
         days = datetime.date(int(day[:4]), int(day[4:6]), int(day[6:8])).toordinal() if len(day) >= 8 else 0
-        return days * 86400 + int(whole[:2]) * 3600 + int(whole[2:4]) * 60 + float(f"{whole[4:6]}.{part or 0}")
+        return days * _DAY + int(whole[:2]) * 3600 + int(whole[2:4]) * 60 + float(f"{whole[4:6]}.{part or 0}")
     except ValueError:
         return None
 
@@ -117,6 +128,26 @@ def _moment(value: Any) -> float | None:
     text = str(value or "").strip()
     text = text.split("+")[0].split("-")[0]
     return _clock(text[:8], text[8:]) if len(text) > 8 else None
+
+
+def over_midnight(mark: "Mark", slices: Sequence[Slice]) -> "Mark":
+    """Return a clock that runs on past midnight where its times come without dates, for these slices.
+
+    Times more than 12 h apart are taken for those before and after midnight.
+    """
+    times = np.unique([t for t in map(mark.says, slices) if t is not None])
+    if mark not in OF_DAY or len(times) < 2 or times[-1] >= _DAY:
+        return mark
+    wide = np.flatnonzero(np.diff(times) > _DAY / 2)
+    if not wide.size:
+        return mark
+    last = times[wide[0]]
+
+    def read(s: Slice) -> float | None:
+        time = mark.says(s)
+        return time if time is None or time > last else time + _DAY
+
+    return replace(mark, read=read)
 
 
 def _acquired(s: Slice) -> float | None:

@@ -12,7 +12,7 @@ from ._dicom_headers import Header, Series
 from ._dicom_slices import Slice, slices_of
 from ._dicom_stack import Stack, alike, axes, by_position, listed, stack
 
-_REMEDY = "open it with even=True (--even on the command line), which resamples it to even slices"
+REMEDY = "open it with even=True (--even on the command line), which resamples it to even slices"
 _PLANES = ("sagittal", "coronal", "axial")
 
 
@@ -74,7 +74,7 @@ class Part:
             return self.problem
         if self.stack is not None and self.stack.problem is not None:
             copy = "copy the whole series again, or " if self.stack.missing else ""
-            return FileError(f"{self.stack.problem}; {copy}{_REMEDY}")
+            return FileError(f"{self.stack.problem}; {copy}{REMEDY}")
         return None
 
     @property

@@ -41,10 +41,13 @@ class Coding:
     multiframe: bool
     syntax: str
     floating: bool = False
+    palette: int = 0
 
     @property
     def stored(self) -> tuple[int, int]:
-        """Smallest and largest value that can be stored."""
+        """Smallest and largest value that comes out of the decoder: of a palette those of its tables."""
+        if self.palette:
+            return 0, (1 << self.palette) - 1
         return (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1) if self.signed else (0, (1 << self.bits) - 1)
 
     @classmethod
@@ -66,7 +69,14 @@ class Coding:
             header.frames > 1,
             str(header.dataset.file_meta.TransferSyntaxUID),
             floating,
+            _palette_bits(header) if colour == "PALETTE COLOR" else 0,
         )
+
+
+def _palette_bits(header: Header) -> int:
+    """Return the bits of the colours in the tables of a palette, which the stored indices say nothing of."""
+    descriptor = header.numbers("RedPaletteColorLookupTableDescriptor", 3)
+    return 8 if descriptor is None or descriptor[2] == 8 else 16
 
 
 def result_type(coding: Sequence[Coding], rescale: Sequence[Rescale]) -> np.dtype:
@@ -102,7 +112,7 @@ def values(slices: Sequence[Slice], dtype: np.dtype) -> tuple[np.ndarray, bool]:
     Raises
     ------
     FileError
-        If they cannot be decoded.
+        If they cannot be decoded, or are none that the header promises.
     """
     stored, converted = stored_values(slices)
     if stored.dtype.kind == "f" and dtype.kind in "iu":
@@ -113,12 +123,21 @@ def values(slices: Sequence[Slice], dtype: np.dtype) -> tuple[np.ndarray, bool]:
     for index, s in enumerate(slices):
         r = s.rescale
         if r == Rescale():
-            result[index] = stored[index]
+            result[index] = _fitting(stored[index], dtype, s)
         elif dtype.kind in "iu":
-            result[index] = stored[index].astype(np.int64) * int(r.slope) + int(r.inter)
+            result[index] = _fitting(stored[index].astype(np.int64) * int(r.slope) + int(r.inter), dtype, s)
         else:
             result[index] = stored[index].astype(np.float64) * r.slope + r.inter
     return result, converted
+
+
+def _fitting(array: np.ndarray, dtype: np.dtype, s: Slice) -> np.ndarray:
+    """Refuse whole values that would be wrapped round by a smaller type."""
+    if dtype.kind in "iu" and array.size and not np.can_cast(array.dtype, dtype):
+        limits = np.iinfo(dtype)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise FileError(f"{s.header.path} holds larger values than its header promises: its header is wrong")
+    return array
 
 
 def stored_values(slices: Sequence[Slice]) -> tuple[np.ndarray, bool]:

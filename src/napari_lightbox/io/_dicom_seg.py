@@ -339,7 +339,13 @@ def _label_map(job: _Job, name: str, meta: dict[str, Any]) -> list[Volume]:
         plane, kept, lost = _cut(job, one, values)
         outside += lost
         if kept.size:
-            view[plane] = kept
+            here, drawn = view[plane], kept != 0
+            if ((here != 0) & drawn & (here != kept)).any():
+                raise FileError(
+                    f"{header.path} gives voxels of one plane different labels in several frames (frame "
+                    f"{one.number + 1}): export the segmentation again"
+                )
+            here[drawn] = kept[drawn]
     notes = _left_out(outside)
     full = {**meta, **({"notes": notes} if notes else {})}
     return [Volume(data, job.grid, "labels", name, job.labels, full)]

@@ -23,6 +23,8 @@ _SHARE = 0.02
 _LEAST = 0.01  # mm
 _ROUNDED = 0.2
 _LEAN = 0.05  # degrees
+# A slice this close to a place of the even stack, in steps, is taken as it is.
+ON_PLACE = 0.05
 _DECIMALS = 6
 
 
@@ -114,14 +116,29 @@ def by_position(slices: Sequence[Slice]) -> list[list[Slice]]:
     depths = np.array([s.position @ normal for s in slices])
     order = np.argsort(depths, kind="stable")
     steps = np.diff(depths[order])
-    apart = steps[steps > 1e-3]
-    limit = max(1e-3, _SHARE * np.median(apart) if apart.size else 0)
+    limit = _one_place(depths[order])
     found = [[slices[order[0]]]]
     for index, step in zip(order[1:], steps, strict=True):
         if step > limit:
             found.append([])
         found[-1].append(slices[index])
     return found
+
+
+def _one_place(depths: np.ndarray) -> float:
+    """Return how far apart neighbours may be, mm, to lie at one place; `depths` are sorted."""
+    # As many images at every place, and these together: then the distance of the places is known, however the images
+    # at one of them scatter.
+    for count in range(3, len(depths) // 2 + 1):
+        if len(depths) % count:
+            continue
+        places = depths.reshape(count, -1)
+        allowed = _SHARE * float(np.median(np.diff(places.mean(axis=1))))
+        if allowed > 1e-3 and np.ptp(places, axis=1).max() <= allowed < (places[1:, 0] - places[:-1, -1]).min():
+            return allowed
+    steps = np.diff(depths)
+    apart = steps[steps > _LEAST]
+    return max(1e-3, _SHARE * np.median(apart) if apart.size else 0)
 
 
 # Where they lie ---------------------------------------------------------------------------------------------------
@@ -162,7 +179,8 @@ def stack(slices: Sequence[Slice], name: str) -> Stack:
         step, missing = _even_step(depths, rounding)
         origin, places = first.position, depths / step
         problem = _uneven(slices, depths, rounding, name)
-        count = int(np.floor(places[-1] + 0.5)) + 1
+        # Behind the last slice there is nothing to interpolate to.
+        count = int(np.floor(places[-1] + ON_PLACE)) + 1
     usual = float(np.median(np.diff(depths)) if problem else step) * float(np.linalg.norm(leaning))
     return Stack(_affine(first, origin, row, column, leaning * step), problem, places, count, usual, missing, tilt)
 

@@ -9,6 +9,7 @@ Which contours count
     voxels. One that lies between two slices goes to the nearest. Points and open lines enclose nothing and are named.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,12 +23,16 @@ from ..geometry import Grid
 from ..progress import Cancelled, track
 from ..volume import Label, Volume
 from ._dicom_headers import Header
+from ._dicom_parts import REMEDY
 from ._mask_layers import MaskLayers, code_of
 
 _CONTOUR_DATA = 0x30060050
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _FLAT = 0.1  # slices by which the points of a planar contour may lie apart, or beside their slice without a word
 _DIGITS = 5  # of a voxel: centres on an edge must not be in or out by rounding
+_SAME = 3  # decimals of a mm to which points of contours that are there twice agree
+# A contour that comes back to one point more often than this is compared as it is written.
+_MOST_STARTS = 16
 # Files beside a structure set that are looked at for its image.
 _MOST_FILES = 20_000
 
@@ -142,7 +147,7 @@ def _contours(header: Header, item: Any, name: str, grid: Grid, notes: list[str]
         if kind not in _CLOSED or len(points) < 3:
             other[kind or "unknown"] = other.get(kind or "unknown", 0) + 1
             continue
-        key = points.tobytes()
+        key = _key(points)
         doubled += key in found
         found[key] = grid.to_index(points[:, ::-1])
     if doubled:
@@ -151,6 +156,19 @@ def _contours(header: Header, item: Any, name: str, grid: Grid, notes: list[str]
         told = ", ".join(f"{count} {kind}" for kind, count in sorted(other.items()))
         notes.append(f"{name} has contours that enclose nothing and were left out: {told}")
     return list(found.values())
+
+
+def _key(points: np.ndarray) -> bytes:
+    """Return what is the same for a closed contour from whichever point and in whichever direction it is written."""
+    corners = np.round(points, _SAME) + 0.0
+    corners = corners[(corners != np.roll(corners, 1, axis=0)).any(axis=1)]
+    if len(corners) < 3:
+        return points.tobytes()
+    starts = np.flatnonzero((corners == corners[np.lexsort(corners.T[::-1])[0]]).all(axis=1))
+    if len(starts) > _MOST_STARTS:
+        return points.tobytes()
+    onward = [np.roll(corners, -n, axis=0) for n in starts]
+    return min(c.tobytes() for one in onward for c in (one, np.roll(one[::-1], 1, axis=0)))
 
 
 def _points(header: Header, contour: Any) -> np.ndarray | None:
@@ -186,8 +204,6 @@ def drawn_on(header: Header) -> list[str]:
 
 def _image_grid(header: Header) -> Grid:
     """Return the grid of the image that the contours were drawn on, looked for beside the file."""
-    from . import dicom
-
     uids = drawn_on(header)
     if not uids:
         raise FileError(f"{header.path} does not name its image: read it by read_masks with the image as 'like'")
@@ -195,11 +211,27 @@ def _image_grid(header: Header) -> Grid:
         files = _files_of(folder, set(uids))
         if files:
             common = Path(os.path.commonpath([f.parent for f in files]))
-            return dicom.read(common, _uid(files[0])).grid.without_frames()
+            return _grid_of(common, _uid(files[0]), header.path)
     raise FileError(
         f"{header.path} was drawn on series {uids[0]}, which is not beside it: put both into one folder, or read it by "
         "read_masks with the image as 'like'"
     )
+
+
+def _grid_of(folder: Path, uid: str, path: Path) -> Grid:
+    """Return the grid of a series; where only its evened one is regular, say how contours are read onto that."""
+    from . import dicom
+
+    try:
+        return dicom.read(folder, uid).grid.without_frames()
+    except FileError as error:
+        problem, found, _ = str(error).partition(REMEDY)
+        if not found:
+            raise
+        raise FileError(
+            f"{problem}read the structures by read_masks({path.name!r}, like=read({str(folder)!r}, series={uid!r}, "
+            "even=True))"
+        ) from error
 
 
 def _files_of(folder: Path, uids: set[str]) -> list[Path]:
@@ -253,10 +285,12 @@ def _filled(one: _Structure, axis: int, grid: Grid, notes: list[str]) -> dict[in
     for points in one.contours:
         depth = round(float(points[:, axis].mean()), 2)
         planes.setdefault(depth, []).append(np.delete(points, axis, axis=1))
+    _require_slices(one.label.name, sorted(planes), grid.spacing[axis])
     pieces: dict[int, np.ndarray] = {}
     outside, between = 0, 0
     for depth, polygons in sorted(planes.items()):
-        k = round(depth)
+        # Half-way ones all go the same way: round() would send every second one back to the slice before.
+        k = math.floor(depth + 0.5)
         if not 0 <= k < count:
             outside += len(polygons)
             continue
@@ -275,6 +309,19 @@ def _filled(one: _Structure, axis: int, grid: Grid, notes: list[str]) -> dict[in
     if pieces and not any(mask.any() for mask in pieces.values()):
         notes.append(f"{name} holds the centre of no voxel")
     return pieces
+
+
+def _require_slices(name: str, depths: Sequence[float], spacing: float) -> None:
+    """Refuse slices that the contours were not drawn on: finer ones would stay empty, coarser ones swallow contours."""
+    if len(depths) < 4:
+        return  # too few to tell a rule from a slip of the hand
+    step = float(np.median(np.diff(depths)))
+    # Contours on every second or third slice are common; those of another image do not keep to whole slices.
+    if step < 0.75 or (step > 1.25 and abs(step - round(step)) > 0.05):
+        raise GridError(
+            f"the contours of {name!r} are {step * spacing:.3g} mm apart and the slices {spacing:.3g} mm: fill them on "
+            "the image they were drawn on, and resample the labels onto this one"
+        )
 
 
 def fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:

@@ -5,7 +5,8 @@ Which geometry holds
     `_dicom_stack`. Series are told apart by Series Instance UID and never merged; a series that mixes sizes,
     orientations, pixel spacings, types of image or patients makes several volumes. A tilted gantry gives sheared axes.
     Uneven or missing slices are refused, or resampled (linear) to an even stack where ``even=True`` asks for it.
-    What several images at one position are is said by `_dicom_frames`.
+    What several images at one position are is said by `_dicom_frames`; the directions of diffusion gradients, in
+    ``meta["gradient_directions"]``, are LPS x, y, z.
 What happens to values
     Rescale slope and intercept are applied; integers stay integers where both are whole. MONOCHROME1 values are kept
     as they are and ``meta["notes"]`` says that low values are meant to be shown bright. Colour becomes luminance. PET
@@ -52,13 +53,14 @@ def read(path: Path, series: str | int | None = None, even: bool = False) -> Vol
         If pydicom is not installed.
     """
     scanned = scan(path)
-    for error in scanned.damaged.values():
-        # A slice that cannot be read would leave a hole, or a stack that ends too early.
-        raise error
     parts = parts_of(scanned.series)
     found = parts if series is None else [p for p in parts if _matches(p, series)]
+    for error in scanned.damaged.values() if series is None or not found else ():
+        # It may be of the only series, or of the one asked for.
+        raise error
     if len(found) == 1:
-        return load(found[0], even)
+        # A slice that cannot be read would leave a hole, or a stack that ends too early.
+        return load(with_damage(found[0], scanned), even)
     if not found and scanned.no_image and series is None:
         raise scanned.no_image[0]
     all_of_them = listed([p.summary() for p in (found or parts)], most=8)

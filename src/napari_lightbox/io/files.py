@@ -202,9 +202,16 @@ def info(path: str | Path) -> list[dict[str, Any]]:
                 "modality": volume.meta.get("modality", ""),
                 "labels": {value: label.name for value, label in volume.labels.items()},
                 "notes": list(volume.meta.get("notes", ())),
+                "gaps": _gaps(volume),
             }
         )
     return found
+
+
+def _gaps(volume: Volume) -> list[int]:
+    """Return the slices that fill a gap; those of a volume that was put onto another grid since are not known."""
+    grids = [Grid.from_dict(step["grid"]) for step in volume.history if step.get("grid")]
+    return list(volume.meta.get("gaps") or ()) if all(g.same_space(volume.grid) for g in grids) else []
 
 
 def _suffix(path: Path) -> str | None:

@@ -256,7 +256,7 @@ def _geometry(part: Part, warnings: list[str]) -> dict[str, Any]:
         lengths[2] = part.stack.usual
     return {
         "size": (size[1], size[0], len(frames[0])),
-        "spacing": tuple(round(v, 6) for v in lengths) if known else None,
+        "spacing": tuple(round(float(v), 6) for v in lengths) if known else None,
         "frames": FrameAxis(axis.kind, len(axis.values), axis.values, axis.unit) if axis is not None else None,
     }
 

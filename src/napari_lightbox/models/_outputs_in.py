@@ -1,7 +1,8 @@
 """Files of outputs, brought onto the voxels of their image: as one map of labels, or as one array a class."""
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from ..io.masks import kind_of, read_masks
 from ..progress import track
 from ..volume import Label, Volume
 from .arrays import SUFFIXES, in_order, load_array
+
+SLAB = 1 << 22  # voxels that are worked on at once
 
 
 @dataclass
@@ -38,6 +41,8 @@ class Found:
         What people should know of how they were placed.
     history : tuple
         Of a file that this package has written.
+    given : bool
+        Whether the values were given with the files: then no other ones hold, and a map of whole numbers is a mask.
     """
 
     channels: list[np.ndarray]
@@ -47,6 +52,7 @@ class Found:
     labels: dict[int, Label] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     history: tuple = ()
+    given: bool = False
 
 
 def find(path: Any, like: Volume, axes: str | None, key: str | None) -> Found:
@@ -57,12 +63,66 @@ def find(path: Any, like: Volume, axes: str | None, key: str | None) -> Found:
         values = [v for v in path if isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 65535]
         if len(values) < len(path):
             raise InputError("path maps other things than label values to files: use whole numbers from 0 on")
-        found = _files([Path(p) for p in path.values()], like, axes, key)
-        found.values = tuple(values)
-        return found
+        return _given(tuple(values), [Path(p) for p in path.values()], like, axes, key)
     if not isinstance(path, Sequence) or not path:
         raise InputError("path names no file: give one, or a list of files with one class each")
     return _files([Path(p) for p in path], like, axes, key)
+
+
+def is_label_map(data: np.ndarray) -> bool:
+    """Say whether all values are whole numbers."""
+    if data.dtype.kind in "bui":
+        return True
+    return all(np.isfinite(part).all() and np.array_equal(np.rint(part), part) for part in _parts(data))
+
+
+def _parts(data: np.ndarray) -> Iterator[np.ndarray]:
+    """Give an array piece by piece along its first axis."""
+    thick = max(1, SLAB // max(1, math.prod(data.shape[1:])))
+    for start in range(0, data.shape[0], thick):
+        yield data[start : start + thick]
+
+
+def _given(values: tuple[int, ...], paths: list[Path], like: Volume, axes: str | None, key: str | None) -> Found:
+    """Read files whose values are given, one class each, in their order."""
+    parts = [_file(path, like, axes, key) for path in track(paths, "files")]
+    alone = len(parts) == 1 and not parts[0].stacked
+    channels, labels, notes = [], {}, []
+    for value, path, part in zip(values, paths, parts, strict=True):
+        if len(part.channels) > 1:
+            raise InputError(f"{path} holds several classes, but is given for class {value}: give it without a value")
+        channel = part.channels[0]
+        mask = _mask(channel, value, path) if is_label_map(channel) else None
+        told = next(iter(part.labels)) if len(part.labels) == 1 else None
+        # The 1 of a mask says no more than where the class is.
+        if told not in (None, value) and (mask is None or told != 1):
+            raise InputError(
+                f"{path} names class {told}, but is given for class {value}: give every file for the class it names"
+            )
+        channels.append(channel if mask is None else mask)
+        if told == value or (alone and told is not None):
+            labels[value] = part.labels[told]
+        notes += part.notes
+    if not {*values} - {0} <= labels.keys():
+        labels = {}  # names of some classes would stand for all
+    history = parts[0].history if alone else ()
+    return Found(channels, not alone, parts[0].name, values, labels, list(dict.fromkeys(notes)), history, given=True)
+
+
+def _mask(data: np.ndarray, value: int, path: Path) -> np.ndarray | None:
+    """Return where the one class of a map of whole numbers is; None where numbers below 0 say that it is no map."""
+    held: set[int] = set()
+    for part in _parts(data):
+        held |= {int(v) for v in np.unique(part)} - {0}
+    if held and min(held) < 0:
+        return None
+    if len(held) > 1 or not held <= {1, 255, value}:
+        shown = ", ".join(str(v) for v in sorted(held)[:8])
+        raise InputError(
+            f"{path} holds the values {shown}, but is given for class {value} alone: give a mask of 0 and 1, or the "
+            "file without a value"
+        )
+    return data != 0
 
 
 def _files(paths: list[Path], like: Volume, axes: str | None, key: str | None) -> Found:
@@ -123,7 +183,8 @@ def _masks(path: Path, like: Volume) -> Found:
     labels = {value: label for volume in volumes for value, label in volume.labels.items()}
     channels = [np.asarray(volume.data) for volume in volumes]
     if volumes[0].kind == "probability":
-        return Found(channels, True, _stem(path), tuple(next(iter(v.labels)) for v in volumes), labels, notes)
+        values = tuple(next(iter(v.labels)) for v in volumes)
+        return Found(channels, True, _stem(path), values, labels, notes)
     if len(channels) == 1:
         return Found(channels, False, _stem(path), None, labels, notes)
     each = [channel == value for volume, channel in zip(volumes, channels, strict=True) for value in volume.labels]

@@ -204,7 +204,7 @@ class Card:
             architecture=fields.mapping("architecture"),
             input=_read_input(fields.part("input", required=True)),
             window=_read_window(fields.part("window"), fields),
-            output=_read_output(fields.part("output", required=True)),
+            output=read_output_spec(fields.part("output", required=True)),
             folder=folder,
         )
         fields.finish()
@@ -372,7 +372,7 @@ def _read_window(fields: Fields, card: Fields) -> WindowSpec:
     return spec
 
 
-def _read_output(fields: Fields) -> OutputSpec:
+def read_output_spec(fields: Fields) -> OutputSpec:
     kind = fields.choice("kind", KINDS)
     standard = {"labels": "softmax", "regions": "sigmoid"}.get(kind, "none")
     activation = fields.choice("activation", ACTIVATIONS, standard)

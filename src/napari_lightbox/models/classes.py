@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import FileError, InputError
 from ..volume import Label
-from .card import Card, _read_output
+from .card import Card, read_output_spec
 from .fields import Fields
 
 _MOST = 65535
@@ -80,7 +80,7 @@ def read_classes(source: Any) -> Classes:
     if isinstance(source.get("output"), Mapping):
         fields = Fields(source, where)
         name = source.get("name")
-        return _of_output(_read_output(fields.part("output")), name if isinstance(name, str) else "")
+        return _of_output(read_output_spec(fields.part("output")), name if isinstance(name, str) else "")
     if isinstance(source.get("labels"), Mapping):
         return _of_dataset(source, where)
     return Classes(_table(source, where))

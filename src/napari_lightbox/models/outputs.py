@@ -14,17 +14,16 @@ from ..errors import InputError
 from ..memory import free_memory
 from ..progress import track
 from ..volume import Label, Volume
-from ._outputs_in import Found, find
+from ._outputs_in import SLAB, Found, find, is_label_map
 from .card import ACTIVATIONS, Card, OutputSpec
 from .classes import Classes, read_classes
 from .plan import human_bytes
-from .predict import Prediction, _find_value
+from .predict import Prediction, find_value
 
 _ROUNDING = 1e-3  # by which probabilities may leave 0 .. 1
 _SUM = 0.02  # by which their sum may differ from 1: half precision, or bytes
 _OVERSHOOT = 0.15  # that a cubic interpolation may have added to probabilities
 _REST = "the background is what the other classes leave of 1"
-_SLAB = 1 << 22  # voxels that are worked on at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +108,7 @@ def read_outputs(
         NIfTI, NRRD, MetaImage or picture with labels, with one class, or with the classes as fourth axis; an array
         ``(class, z, y, x)`` or ``(z, y, x)`` in .npz (as nnU-Net saves them; the .pkl beside it is not needed) or .npy;
         several files of one class each, in order of the classes (background first, if it is among them) or by value.
+        A file that is given by value holds that class alone: a mask, a probability or logits.
     like : Volume
         The image; with frames, the outputs must have them too.
     classes : path, mapping or Card, optional
@@ -161,7 +161,7 @@ def read_outputs(
         found.name = "output"
     given = _classes_for(classes, path, found)
     kind = kind or given.kind or "labels"
-    if not found.stacked and activation is None and _is_label_map(found.channels[0]):
+    if not found.stacked and activation is None and is_label_map(found.channels[0]):
         return _label_map(found, given, like)
     facts = _facts(found)
     meaning = _meaning(found, given, facts, activation, kind)
@@ -206,23 +206,10 @@ def _coloured(label: Label, carried: Label | None) -> Label:
 # What the values are ----------------------------------------------------------------------------------------------
 
 
-def _is_label_map(data: np.ndarray) -> bool:
-    if data.dtype.kind in "bui":
-        return True
-    return all(np.array_equal(np.rint(part), part) for part in _parts(data))
-
-
-def _parts(data: np.ndarray) -> Iterator[np.ndarray]:
-    """Give an array piece by piece along its first axis."""
-    thick = max(1, _SLAB // max(1, math.prod(data.shape[1:])))
-    for start in range(0, data.shape[0], thick):
-        yield data[start : start + thick]
-
-
 def _slabs(found: Found) -> Iterator[tuple[slice, np.ndarray]]:
     """Give all channels, (class, ...) float32, piece by piece along the first axis of the image."""
     shape = found.channels[0].shape
-    thick = max(1, _SLAB // max(1, len(found.channels) * math.prod(shape[1:])))
+    thick = max(1, SLAB // max(1, len(found.channels) * math.prod(shape[1:])))
     for start in track(range(0, shape[0], thick), "slabs"):
         where = slice(start, min(shape[0], start + thick))
         yield where, np.stack([np.asarray(c[where], dtype=np.float32) for c in found.channels])
@@ -263,6 +250,8 @@ def _meaning(found: Found, given: Classes, facts: _Facts, activation: str | None
         raise InputError(
             f"{found.name} holds whole numbers ({span}) for each class: save probabilities as numbers from 0 to 1"
         )
+    if activation == "softmax" and count == 1:
+        raise InputError(f"{found.name} holds one class, of which softmax would make 1 everywhere: choose 'sigmoid'")
     separate = kind == "regions" or count == 1 or given.activation == "sigmoid"
     if activation == "none" and not (within or overshot):
         raise InputError(f"{found.name} holds {span}, which are no probabilities: choose 'softmax' or 'sigmoid'")
@@ -284,10 +273,18 @@ def _meaning(found: Found, given: Classes, facts: _Facts, activation: str | None
 def _values(found: Found, given: Classes, separate: bool, logits: bool, facts: _Facts) -> tuple[tuple[int, ...], bool]:
     """Return the label value of every class, and whether the background has to be added."""
     count, named = len(found.channels), given.foreground
-    if found.values is not None and set(found.values) <= {0, *(named or found.values)}:
+    unnamed = [] if found.values is None or not named else [v for v in found.values if v not in (0, *named)]
+    if found.values is not None and (found.given or not unnamed):
         values = found.values
+        if unnamed:
+            found.notes.append(f"values without a name: {', '.join(map(str, unnamed[:8]))}")
         if separate:
             return values, False
+        if logits and 0 not in values:
+            raise InputError(
+                f"{found.name} holds logits of the classes {', '.join(map(str, values))} and none of the background: "
+                "give that as 0 too, or activation='sigmoid' if each class was told from the rest by itself"
+            )
         if not logits and 0 not in values:
             if facts.sums[1] > 1 + _SUM:
                 _require_sums(found, facts)
@@ -330,6 +327,8 @@ def _require_sums(found: Found, facts: _Facts) -> None:
 def _label_map(found: Found, given: Classes, like: Volume) -> Outputs:
     """Wrap labels."""
     data = found.channels[0]
+    if found.given:
+        data = data * np.uint16(found.values[0])
     low, high = int(data.min()), int(data.max())
     if low < 0 or high > 65535:
         raise InputError(
@@ -365,7 +364,7 @@ def _probabilities(
     spec = OutputSpec(meaning.kind, "sigmoid" if meaning.separate else "softmax", named)
     card = Card(name=given.name or found.name, output=spec)
     asked = values if wanted == "all" else (wanted,) if isinstance(wanted, int | str) else wanted
-    kept = list(dict.fromkeys(_find_value(one, values, card) for one in asked))
+    kept = list(dict.fromkeys(find_value(one, values, card) for one in asked))
     shape = like.grid.shape
     _require_memory(found, shape, len(kept) + uncertainty)
     labels = np.zeros(shape, np.uint8 if max(values) <= 255 else np.uint16)

@@ -63,7 +63,7 @@ class Prediction:
 
     def probability(self, label: int | str) -> Volume:
         """Return the probability of a class, by its value or its name; one that was asked for."""
-        value = _find_value(label, self.values, self.card)
+        value = find_value(label, self.values, self.card)
         if value not in self.volumes:
             raise InputError(f"the probability of {label!r} was not kept: run predict with probabilities={label!r}")
         return self.volumes[value]
@@ -384,10 +384,10 @@ def _wanted(options: Options, values: tuple[int, ...], card: Card) -> list[int]:
         return []
     if options.probabilities == "all":
         return list(values)
-    return list(dict.fromkeys(_find_value(p, values, card) for p in options.probabilities))
+    return list(dict.fromkeys(find_value(p, values, card) for p in options.probabilities))
 
 
-def _find_value(label: int | str, values: tuple[int, ...], card: Card) -> int:
+def find_value(label: int | str, values: tuple[int, ...], card: Card) -> int:
     names = {card.output.label(v).name: v for v in values}
     value = names.get(label, label) if isinstance(label, str) else label
     if value not in values or isinstance(value, bool):

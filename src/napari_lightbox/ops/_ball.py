@@ -19,7 +19,7 @@ from . import _lines, _tiles
 _PLANE = 1 << 16
 _DEPTH = 32
 # An offset is inside the ball if it is no farther than the radius but for rounding.
-_ROUNDING = 1 + 1e-9
+ROUNDING = 1 + 1e-9
 
 
 class Disc(NamedTuple):
@@ -31,7 +31,7 @@ class Disc(NamedTuple):
 
 def reaches(radius: float, spacing: Sequence[float]) -> tuple[int, ...]:
     """Return how many voxels along each axis lie within `radius`."""
-    return tuple(_steps(radius * _ROUNDING, s) for s in spacing)
+    return tuple(_steps(radius * ROUNDING, s) for s in spacing)
 
 
 def _steps(length: float, spacing: float) -> int:
@@ -53,7 +53,7 @@ def ball(radius: float, spacing: Sequence[float], shape: Sequence[int]) -> tuple
     shape : sequence of int
         (z, y, x).
     """
-    square = (radius * _ROUNDING) ** 2
+    square = (radius * ROUNDING) ** 2
     deep, high, wide = (min(r, n - 1) for r, n in zip(reaches(radius, spacing), shape, strict=True))
     discs: dict[tuple, list[int]] = {}
     for layer in range(deep + 1):

@@ -84,8 +84,12 @@ def _frequencies(shape: tuple[int, ...], columns: slice) -> list[np.ndarray]:
 def notches(
     centers: np.ndarray, shape: tuple[int, ...], radius: float, kind: str, order: int, mode: str
 ) -> tuple[Transfer, Hashable]:
-    """Return the product of notches at `centers` and at their mirror images, and its key."""
+    """Return the product of notches at `centers` and at their mirror images, each place once, and its key."""
+    # A place that is its own mirror image, or a pair that was given in full, would be lowered twice: also where one
+    # of the two is written on the other side of the spectrum, which is periodic.
     pairs = np.concatenate([centers, -centers])
+    places = np.round(np.round(pairs, 9) % shape, 9) % shape
+    pairs = pairs[np.sort(np.unique(places, axis=0, return_index=True)[1])]
 
     def transfer(frequencies: Sequence[np.ndarray], real: np.dtype) -> np.ndarray:
         passed = np.ones(np.broadcast_shapes(*(f.shape for f in frequencies)), real)

@@ -48,7 +48,7 @@ def nearest(
     units = [round(ratio * 2.0**fine) for ratio in ratios]
     limit = _FAR >> rank_bits
     if element == "ball":
-        limit = min(limit, int((radius * _ball._ROUNDING / least) ** 2 * 2.0**fine + 0.5))
+        limit = min(limit, int((radius * _ball.ROUNDING / least) ** 2 * 2.0**fine + 0.5))
 
     def finish(state: np.ndarray) -> np.ndarray:
         rank = (state & ((1 << rank_bits) - 1)).astype(np.intp)

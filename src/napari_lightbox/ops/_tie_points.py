@@ -61,8 +61,16 @@ def fit_projective(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return matrix / np.abs(matrix).max()
 
 
+def _require_one_to_one(start: np.ndarray, end: np.ndarray) -> None:
+    """Refuse one point that goes to two places, and two that go to one: least squares would smear them."""
+    count = len(np.unique(np.hstack([start, end]), axis=0))
+    if len(np.unique(start, axis=0)) < count or len(np.unique(end, axis=0)) < count:
+        raise InputError("pairs contradict each other, as one point is paired with two others: leave one of them out")
+
+
 def fit_polynomial(start: np.ndarray, end: np.ndarray, degree: int) -> Mapping:
     """Return the mapping by polynomials of `degree` from `start` to `end` points that is best by least squares."""
+    _require_one_to_one(start, end)
     a, norm = _normalised(start)
     powers = _powers(a.shape[1], degree)
     if len(a) < len(powers):

@@ -85,6 +85,9 @@ def components(
 def component_names(source: Volume, result: Volume, values: Mapping[str, Any]) -> dict[int, Label]:
     """Name components: ``component 1 (12.3 ml)``, or after their label where it has a name.
 
+    Every slice and every frame that is worked on by itself numbers its own components: there a number stands for
+    several, of one label here and of another there, and is all that they are named by.
+
     Parameters
     ----------
     source : Volume
@@ -92,8 +95,10 @@ def component_names(source: Volume, result: Volume, values: Mapping[str, Any]) -
     result : Volume
         The components.
     values : mapping
-        Parameters of `components`.
+        Parameters of `components`, and the ``plane`` in which slices were worked on one by one.
     """
+    if result.frame_count > 1 or _slices(result, values.get("plane")) > 1:
+        return {value: Label(f"component {value}") for value in np.flatnonzero(_tally(source, result)[0]).tolist()}
     counts, parents = _tally(source, result)
     of_label: dict[int, int] = {}
     names = {}
@@ -105,6 +110,11 @@ def component_names(source: Volume, result: Volume, values: Mapping[str, Any]) -
             number = of_label[int(parents[value])] = of_label.get(int(parents[value]), 0) + 1
         names[value] = Label(f"{word} {number}{_size(counts[value], result)}")
     return names
+
+
+def _slices(volume: Volume, plane: str | int | None) -> int:
+    """Return how many pieces of a frame were worked on by themselves."""
+    return 1 if plane in (None, "volume") else volume.grid.spatial_shape[volume.grid.plane_axis(plane)]
 
 
 def _tally(source: Volume, result: Volume) -> tuple[np.ndarray, np.ndarray]:
@@ -125,8 +135,6 @@ def _tally(source: Volume, result: Volume) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _size(voxels: int, volume: Volume) -> str:
-    if volume.grid.frames is not None:
-        return ""  # another size in every frame
     if not volume.meta.get("spacing_known", True):
         return f" ({voxels} voxels)"
     unit = np.array(volume.grid.spacing)

@@ -84,10 +84,10 @@ def notch(
     - Gaussian: 1 - exp(-D ** 2 / (2 D0 ** 2))
 
     The filter H is the product of all notches and of their mirror images through the zero frequency, which are added
-    by themselves, as the spectrum of a real image has every spike twice. ``mode="pass"`` filters with 1 - H. A
-    spectrum is periodic, so distances are measured around its edge, where a notch may reach over. Butterworth and
-    Gaussian notches have tails: close to the zero frequency they lower the mean of the image a little. An image counts
-    as periodic, too: what is filtered at one border shows at the opposite one.
+    by themselves, as the spectrum of a real image has every spike twice; a place that is named twice counts once.
+    ``mode="pass"`` filters with 1 - H. A spectrum is periodic, so distances are measured around its edge, where a notch
+    may reach over. Butterworth and Gaussian notches have tails: close to the zero frequency they lower the mean of the
+    image a little. An image counts as periodic, too: what is filtered at one border shows at the opposite one.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def notch(
     -------
     ndarray
         Same shape; float32, or float64 where the image has float64 or integers of 32 bits or more. Nothing is rounded,
-        wrapped or clipped. Without centres, or spikes, the image comes back as it is.
+        wrapped or clipped. Without centres, or spikes, the image comes back as it is; in mode ``"pass"`` it is 0.
 
     Raises
     ------
@@ -138,7 +138,8 @@ def notch(
     kind, mode, order = _profile(kind, mode, order)
     if isinstance(centers, str) and centers.strip().lower() in ("", "auto"):
         # A spike so close to the mean could not be rejected.
-        points = _found_spikes(image, int(np.clip(np.ceil(radius), _frequency_spikes.CORE + 1, max(image.shape) + 5)))
+        guard = int(np.clip(np.ceil(radius), _frequency_spikes.CORE + 1, max(image.shape) + 5))
+        points = _found_spikes(image, guard, mode)
     elif isinstance(centers, list | tuple | np.ndarray) and not len(centers):
         points = np.zeros((0, image.ndim))
     else:
@@ -150,7 +151,7 @@ def notch(
     return _frequency_filter.multiplied(image, transfer, key)
 
 
-def _found_spikes(image: np.ndarray, guard: int) -> np.ndarray:
+def _found_spikes(image: np.ndarray, guard: int, mode: str) -> np.ndarray:
     points = find_spikes(image, guard=guard)
     remarks.choose("centers", points.tolist())
     names = "v, u" if image.ndim == 2 else "w, v, u"
@@ -159,7 +160,8 @@ def _found_spikes(image: np.ndarray, guard: int) -> np.ndarray:
         count = "1 spike" if len(points) == 1 else f"{len(points)} spikes"
         remarks.note(f"{count} found in the spectrum at ({names}) = {places}")
     else:
-        remarks.note("no spikes found in the spectrum: nothing is removed")
+        outcome = "nothing is removed" if mode == "reject" else "there is no pattern to show, and the result is 0"
+        remarks.note(f"no spikes found in the spectrum: {outcome}")
     return points.astype(float)
 
 
