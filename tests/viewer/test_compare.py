@@ -91,6 +91,19 @@ def test_nothing_to_compare_and_layers_that_go():
     assert not one.flick()
 
 
+def test_a_layer_that_joins_later_is_shown_again():
+    viewer = ViewerModel()
+    one = comparison(viewer)
+    first, second, third = (add(viewer, name) for name in ("first", "second", "third"))
+    one.choose(first, second)
+    one.flick()
+    viewer.layers.remove(first)
+    while third.visible:
+        assert one.flick()
+    one.stop()
+    assert seen(viewer) == {"second", "third"}
+
+
 def test_the_key_switches_and_held_it_goes_back(make_napari_viewer, qtbot, monkeypatch):
     viewer = make_napari_viewer(show=True)
     attach(viewer)

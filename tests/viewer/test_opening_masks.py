@@ -138,6 +138,53 @@ def test_contours_whose_image_is_not_found_go_onto_the_active_one_and_say_so(mak
     assert any("filled on converted" in sentence for sentence in told)
 
 
+def of_another_patient(image):
+    """Return the same voxels in another frame of reference."""
+    series = {"uid": "9.9.1", "frame_of_reference_uid": "9.9.2"}
+    return image.replace(name="other", meta={"modality": "CT", "series": series})
+
+
+def test_contours_of_another_frame_of_reference_are_refused(make_napari_viewer, tmp_path, image):
+    viewer = make_napari_viewer()
+    show(viewer, of_another_patient(image))
+    path = write_rtstruct(tmp_path / "rs.dcm", {1: ("organ", None, [contour(GRID, 2, square(3.5, 6.5))])}, "1.2.9")
+    with pytest.raises(lb.FileError, match="another frame of reference than other: open the image"):
+        viewer.open(path, plugin=PLUGIN)
+    assert len(viewer.layers) == 1
+
+
+def test_contours_go_onto_the_image_of_their_frame_of_reference(make_napari_viewer, tmp_path, image, told):
+    viewer = make_napari_viewer()
+    affine = GRID.affine.copy()
+    affine[1, 3] += 2  # two rows further
+    resampled = image.replace(grid=Grid(affine, GRID.shape), name="resampled")
+    show(viewer, resampled)
+    show(viewer, of_another_patient(image))
+    path = write_rtstruct(tmp_path / "rs.dcm", {1: ("organ", None, [contour(GRID, 2, square(3.5, 6.5))])}, "1.2.9")
+    (layer,) = viewer.open(path, plugin=PLUGIN)
+    assert layer_to_volume(layer).grid == resampled.grid
+    assert any("filled on resampled" in sentence for sentence in told)
+
+
+def test_a_segmentation_of_another_frame_of_reference_stays_apart(make_napari_viewer, tmp_path, image, told):
+    viewer = make_napari_viewer()
+    show(viewer, of_another_patient(image))
+    first, _ = parts()
+    path = write_seg(tmp_path / "seg.dcm", corner(), [(1, k, first[k]) for k in range(4)])
+    (layer,) = viewer.open(path, plugin=PLUGIN)
+    assert layer_to_volume(layer).grid.distance(corner()) < 1e-4
+    assert any("other: another frame of reference than that of seg.dcm" in sentence for sentence in told)
+
+
+def test_a_named_series_with_another_frame_of_reference_is_told(make_napari_viewer, tmp_path, image, told):
+    viewer = make_napari_viewer()
+    show(viewer, image.replace(meta={"series": {"uid": "1.2.3.5", "frame_of_reference_uid": "9.9.2"}}))
+    path = write_rtstruct(tmp_path / "rs.dcm", {1: ("organ", None, [contour(GRID, 2, square(3.5, 6.5))])})
+    (layer,) = viewer.open(path, plugin=PLUGIN)
+    assert layer_to_volume(layer).grid == GRID
+    assert any("another frame of reference" in sentence for sentence in told)
+
+
 def test_contours_without_any_image_are_refused(make_napari_viewer, tmp_path):
     viewer = make_napari_viewer()
     path = write_rtstruct(tmp_path / "rs.dcm", {1: ("organ", None, [contour(GRID, 2, square(3.5, 6.5))])}, "1.2.9")

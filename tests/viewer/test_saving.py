@@ -112,6 +112,23 @@ def test_one_layer_goes_to_a_file_of_the_chosen_format(scene, qtbot, tmp_path, d
     assert (tmp_path / "mine.nii.gz").exists()
 
 
+def test_the_list_follows_new_names(scene, qtbot):
+    panel = SavePanel(scene)
+    qtbot.addWidget(panel)
+    panel.check([scene.layers["difficult"]])
+    late = scene.add_points(np.zeros((1, 3)), name="late")
+    gone = scene.layers["line"]
+    scene.layers.remove(gone)
+    scene.layers["difficult"].name = "renamed"
+    late.name = "later"
+    gone.name = "elsewhere"
+    names = texts(panel)
+    assert "renamed" in names
+    assert "later" in names
+    assert not {"difficult", "late", "elsewhere"} & set(names)
+    assert [layer.name for layer in panel.layers] == ["renamed"]  # ticks stay
+
+
 def test_what_cannot_be_saved_is_named_and_the_rest_is(scene, qtbot, tmp_path, monkeypatch):
     scene.add_labels(np.zeros((3, 4, 5), np.uint8), name="stranger")
     panel = SavePanel(scene)

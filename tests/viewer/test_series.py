@@ -1,5 +1,7 @@
 """The list of DICOM series, driven as a hand would, over phantoms written as DICOM."""
 
+import threading
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
@@ -7,6 +9,7 @@ from qtpy.QtGui import QDropEvent
 
 from napari_lightbox.phantoms_dicom import series_phantom, write_series
 from napari_lightbox.viewer.layers import layer_to_volume
+from napari_lightbox.viewer.panels import series
 from napari_lightbox.viewer.panels.series import SeriesPanel
 
 pytest.importorskip("pydicom")
@@ -136,3 +139,34 @@ def test_closing_the_dock_stops_its_jobs(panel, qtbot, study):
     panel.viewer.window.remove_dock_widget(panel)
     qtbot.wait(300)
     assert not panel.viewer.layers
+
+
+@pytest.mark.parametrize("how", ["closed", "destroyed"])
+def test_no_thumbnails_are_drawn_once_the_dock_is_gone(make_napari_viewer, qtbot, tmp_path, monkeypatch, how):
+    for seed in range(4):
+        write_series(tmp_path / str(seed), "plain", seed=seed)
+    begun, ended, go_on = [], [], threading.Event()
+
+    def picture(info):
+        begun.append(info)
+        go_on.wait(10)
+        ended.append(info)
+
+    monkeypatch.setattr(series, "_picture", picture)
+    viewer = make_napari_viewer()
+    panel = SeriesPanel(viewer)
+    viewer.window.add_dock_widget(panel, name="series")
+    listed(panel, qtbot, tmp_path)
+    qtbot.waitUntil(lambda: len(begun) == 1, timeout=10_000)
+    panel.show_folder(tmp_path)
+    qtbot.waitUntil(lambda: len(begun) == 2, timeout=10_000)
+    assert len(panel._items()) == 4
+    if how == "closed":
+        viewer.window.remove_dock_widget(panel)
+    else:
+        panel.deleteLater()
+        qtbot.wait(50)
+    go_on.set()
+    qtbot.waitUntil(lambda: len(ended) == 2, timeout=10_000)
+    qtbot.wait(300)
+    assert len(begun) == 2

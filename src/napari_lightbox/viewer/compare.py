@@ -61,8 +61,9 @@ class Comparison:
         pair = self.pair
         if not pair:
             return False
-        if not self._before:
-            self._before = {weakref.ref(layer): layer.visible for layer in pair}
+        for layer in pair:
+            # A layer may join later, when another one was removed.
+            self._before.setdefault(weakref.ref(layer), layer.visible)
         show_only(pair, other_of(pair))
         return True
 

@@ -130,9 +130,9 @@ class JobBar(QWidget):
 class _Closed(QObject):
     """Stops the job of a dock that was taken out of its window; a child of the dock."""
 
-    def __init__(self, dock: QWidget, bar: JobBar) -> None:
+    def __init__(self, dock: QWidget, stops: tuple[Callable[[], None], ...]) -> None:
         super().__init__(dock)
-        self._bar = bar
+        self._stops = stops
         self._docked = False
         dock.installEventFilter(self)
 
@@ -141,10 +141,14 @@ class _Closed(QObject):
             if watched.parent() is not None:
                 self._docked = True
             elif self._docked:
-                self._bar.runner.discard()
+                for stop in self._stops:
+                    stop()
         return False
 
 
-def stop_when_closed(dock: QWidget, bar: JobBar) -> None:
-    """Stop the job of `bar` when `dock` is closed: napari keeps the widget, so that nothing is destroyed."""
-    _Closed(dock, bar)
+def stop_when_closed(dock: QWidget, bar: JobBar, *others: Callable[[], None]) -> None:
+    """Stop the job of `bar` when `dock` is closed: napari keeps the widget, so that nothing is destroyed.
+
+    `others` are called then, too.
+    """
+    _Closed(dock, (bar.runner.discard, *others))

@@ -12,10 +12,11 @@ from .layers import layer_kind, layer_record, plain
 
 
 class Shown(NamedTuple):
-    """An image in the window: its name, the UID of its series (may be empty) and its grid."""
+    """An image in the window: its name, the UIDs of its series and frame of reference (may be empty), its grid."""
 
     name: str
     uid: str
+    frame: str
     grid: Grid
 
 
@@ -28,25 +29,33 @@ def shown_images(viewer) -> list[Shown]:
         if record is None or not record["meta"].get("orientation_known", True):
             continue
         at = 0 if layer is viewer.layers.selection.active else len(found)
-        found.insert(at, Shown(layer.name, _uid(record["meta"]), record["grid"].without_frames()))
+        found.insert(at, Shown(layer.name, *_uids(record["meta"]), record["grid"].without_frames()))
     return found
 
 
 def as_shown(volume: Volume) -> Shown:
     """Return what `shown_images` would say of an image once it is shown."""
-    return Shown(volume.name, _uid(volume.meta), volume.grid.without_frames())
+    return Shown(volume.name, *_uids(volume.meta), volume.grid.without_frames())
 
 
-def _uid(meta: Mapping[str, Any]) -> str:
+def _uids(meta: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the UIDs of the series and of the frame of reference; empty where they are not known."""
     series = meta.get("series")
-    return str(series.get("uid", "")) if isinstance(series, Mapping) else ""
+    series = series if isinstance(series, Mapping) else {}
+    return str(series.get("uid") or ""), str(series.get("frame_of_reference_uid") or "")
 
 
 def read_onto(path: Path, shown: list[Shown]) -> list[Volume] | None:
     """Read a SEG or RTSTRUCT onto its image among those shown; None for any other file.
 
     A segmentation whose image is not shown goes onto one whose voxels coincide with its own, else it stays on its own
-    grid. Contours whose image is neither shown nor beside the file are filled on the active image, with a note.
+    grid. Contours whose image is neither shown nor beside the file are filled on the active image, with a note. An
+    image that is known to have another frame of reference, such as that of another patient, takes neither.
+
+    Raises
+    ------
+    FileError
+        If all images on which contours could be filled have another frame of reference.
     """
     kind = kind_of(path)
     if kind is None:
@@ -55,21 +64,34 @@ def read_onto(path: Path, shown: list[Shown]) -> list[Volume] | None:
     for one in shown:
         if uid and one.uid == uid:
             try:
-                return read_masks(path, one.grid)
+                found = read_masks(path, one.grid)
             except GridError:
                 continue  # the image was resampled
+            if _elsewhere(found, one):
+                note = f"{path.name} names the series of {one.name}, but another frame of reference: check that it fits"
+                return _noted(found, note)
+            return found
     return _segmentation(path, shown) if kind == "SEG" else _contours(path, shown)
 
 
 def _segmentation(path: Path, shown: list[Shown]) -> list[Volume]:
+    skipped = []
     for one in shown:
         try:
             found = read_masks(path, one.grid)
         except GridError:
             continue
-        if not any("left out" in note for volume in found for note in volume.meta.get("notes", ())):
+        if any("left out" in note for volume in found for note in volume.meta.get("notes", ())):
+            continue
+        if not _elsewhere(found, one):
             return found
-    return read_masks(path)
+        skipped.append(one.name)
+    found = read_masks(path)
+    if skipped:
+        names = ", ".join(skipped)
+        note = f"{names}: another frame of reference than that of {path.name}, whose structures may not belong there"
+        return _noted(found, note)
+    return found
 
 
 def _contours(path: Path, shown: list[Shown]) -> list[Volume]:
@@ -78,7 +100,22 @@ def _contours(path: Path, shown: list[Shown]) -> list[Volume]:
     except FileError:
         if not shown:
             raise
-    active = shown[0]
-    note = f"the image that the contours were drawn on was not found: they were filled on {active.name}"
-    found = read_masks(path, active.grid)
+    for one in shown:
+        found = read_masks(path, one.grid)
+        if not _elsewhere(found, one):
+            note = f"the image that the contours were drawn on was not found: they were filled on {one.name}"
+            return _noted(found, note)
+    names = ", ".join(one.name for one in shown)
+    raise FileError(
+        f"{path} was drawn in another frame of reference than {names}: open the image that its contours belong to"
+    )
+
+
+def _elsewhere(found: list[Volume], image: Shown) -> bool:
+    """Whether structures and image are known to have different frames of reference: positions do not compare."""
+    own = _uids(found[0].meta)[1]
+    return bool(own and image.frame and own != image.frame)
+
+
+def _noted(found: list[Volume], note: str) -> list[Volume]:
     return [v.replace(meta={**v.meta, "notes": [*v.meta.get("notes", ()), note]}) for v in found]

@@ -71,11 +71,15 @@ class SavePanel(QWidget):
         self._build()
         self._links = Links(self)
         events = self._viewer.layers.events
+        self._names = Links(self)
         for event in (events.inserted, events.removed, events.reordered):
             self._links.add(event, self._refresh)
+        for event in (events.inserted, events.removed):
+            self._links.add(event, self._link_names)
         self.bar.running_changed.connect(lambda running: self.save_button.setEnabled(not running))
         self.destroyed.connect(self.bar.runner.discard)
         stop_when_closed(self, self.bar)
+        self._link_names()
         self._refresh()
         self.check(self._viewer.layers.selection or self._viewer.layers)
 
@@ -113,6 +117,11 @@ class SavePanel(QWidget):
         column.addWidget(self.bar)
 
     # The list ---------------------------------------------------------------------------------------------------
+
+    def _link_names(self, event=None) -> None:
+        self._names.clear()
+        for layer in self._viewer.layers:
+            self._names.add(layer.events.name, self._refresh)
 
     def _refresh(self, event=None) -> None:
         ticked = {item.data(Qt.ItemDataRole.UserRole) for item in self._items() if _ticked(item)}

@@ -50,12 +50,13 @@ class SeriesPanel(QWidget):
         super().__init__()
         self._viewer = plain(viewer)
         self.found: list[SeriesInfo] = []
-        self._pictures = Runner(viewer)
+        self._pictures = pictures = _Pictures(self._viewer)
         self._build()
         self.setAcceptDrops(True)
         self.destroyed.connect(self.bar.runner.discard)
-        self.destroyed.connect(self._pictures.discard)
-        stop_when_closed(self, self.bar)
+        # Not the bound method: Qt would keep only a weak hold of it.
+        self.destroyed.connect(lambda *_: pictures.stop())
+        stop_when_closed(self, self.bar, pictures.stop)
 
     def _build(self) -> None:
         self.folder_field = QLineEdit(self)
@@ -118,8 +119,7 @@ class SeriesPanel(QWidget):
         self.bar.run(partial(list_series, Path(text).expanduser()), title="Reading headers", on_done=self._show)
 
     def _show(self, found: Sequence[SeriesInfo]) -> None:
-        self._pictures.discard()
-        self._pictures = Runner(self._viewer)
+        self._pictures.start_anew()
         self.found = list(found)
         self.tree.clear()
         groups: dict[tuple, QTreeWidgetItem] = {}
@@ -148,10 +148,10 @@ class SeriesPanel(QWidget):
 
     def _draw_next(self, waiting: list[QTreeWidgetItem]) -> None:
         """Draw one thumbnail after the other: a folder may hold hundreds of series."""
-        if not waiting or self._pictures.closed:
+        if not waiting or self._pictures.runner.closed:
             return
         item, info = waiting[0], waiting[0].data(0, _ROLE)
-        self._pictures.run(
+        self._pictures.runner.run(
             partial(_picture, info),
             title=f"Picture of {info.description}",
             on_done=lambda picture: item.setIcon(0, _icon(picture)) if picture is not None else None,
@@ -208,6 +208,23 @@ class SeriesPanel(QWidget):
         if names:
             event.acceptProposedAction()
             self.show_folder(names[0])
+
+
+class _Pictures:
+    """The runner that draws the thumbnails of the list as it stands; another list gets another one."""
+
+    def __init__(self, viewer) -> None:
+        self._viewer = viewer
+        self.runner = Runner(viewer)
+
+    def stop(self) -> None:
+        """Draw no more of them."""
+        self.runner.discard()
+
+    def start_anew(self) -> None:
+        """Drop what is left of the old list."""
+        self.stop()
+        self.runner = Runner(self._viewer)
 
 
 def _load(chosen: list[SeriesInfo], even: bool, shown: list[Shown]) -> list[Volume]:
