@@ -14,6 +14,7 @@ from ..errors import InputError, LightboxError
 from ..progress import Cancelled, listening
 from . import commands
 from .bar import Bar
+from .words import typed
 
 _FAILED, _STOPPED = 2, 130
 
@@ -106,7 +107,7 @@ def _say(sentence: str) -> None:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, LightboxError):
-        return str(error)
+        return typed(str(error))
     if isinstance(error, MemoryError):
         return "the memory of this computer does not suffice: work on a smaller or coarser volume"
     text = " ".join(str(error).split()) or "no message"
@@ -135,7 +136,7 @@ def _warnings_as_lines(debug: bool):
             warnings.simplefilter("ignore")
             warnings.filterwarnings("default", category=UserWarning, module=r"napari_lightbox\.")
             warnings.filterwarnings("default", category=UserWarning, module=r"__main__")
-        warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+        warnings.showwarning = lambda message, *_, **__: _say(f"warning: {typed(str(message))}")
         yield
 
 

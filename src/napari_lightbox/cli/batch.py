@@ -1,7 +1,7 @@
 """Commands that go through many cases: recipes, models, training."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from ..io._staged import staged
 from ..progress import track
 from ..recipe import Recipe, Step
 from ..volume import Volume
-from .commands import err, out, read_input
+from .reading import read_input
+from .words import err, out, typed
 
 
 def case_name(path: str) -> str:
@@ -80,7 +81,7 @@ def _go_through(
             out(f"{name}: {', '.join(str(path) for path in wanted)}")
         except (LightboxError, OSError, MemoryError) as error:
             failed.append(name)
-            err(f"{name}: {error}")
+            err(f"{name}: {typed(str(error))}")
     if failed:
         err(f"{len(failed)} of {len(cases)} cases failed: {', '.join(failed)}")
     return 1 if failed else 0
@@ -120,6 +121,7 @@ def run_recipe(args: argparse.Namespace) -> int:
         name, sign, file = pair.partition("=")
         if not sign or not name or not file:
             raise InputError(f"--with {pair!r} must be a name and a file, such as --with mask=mask.nii.gz")
+        name = _title(recipe, name)
         if name not in inputs:
             known = ", ".join(repr(n) for n in inputs) or "none"
             raise InputError(f"--with {pair!r} names no further volume of the recipe: it needs {known}")
@@ -137,6 +139,19 @@ def run_recipe(args: argparse.Namespace) -> int:
         return [recipe.run(read_input(args, files[0]), inputs=further)]
 
     return _go_through(_cases(args.inputs), targets, work, recipe, args)
+
+
+def _title(recipe: Recipe, name: str) -> str:
+    """Return the name of a further volume in the recipe, where only one goes by the parameter of that name."""
+    if name in recipe.inputs:
+        return name
+    found = {
+        str(value["volume"])
+        for step in recipe.steps
+        for parameter, value in step.parameters.items()
+        if parameter == name and isinstance(value, Mapping) and "volume" in value
+    }
+    return found.pop() if len(found) == 1 else name
 
 
 # predict ----------------------------------------------------------------------------------------------------------

@@ -3,13 +3,14 @@
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, InputError
+from . import reading
+from .reading import add_reading, number_list, read_input
 
 # Roles of parameters that are volumes, hence files here.
 _VOLUMES = ("image", "labels", "volume")
@@ -27,51 +28,9 @@ class Command:
 # What several commands share --------------------------------------------------------------------------------------
 
 
-def add_reading(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how files are read."""
-    group = parser.add_argument_group("reading")
-    group.add_argument("--read-as", choices=("image", "labels", "probability"), help="what the values of the input are")
-    group.add_argument(
-        "--series", metavar="WHICH", help="which series of a DICOM folder: its number, UID or part of its description"
-    )
-    group.add_argument(
-        "--even",
-        action="store_true",
-        help="resample (linear) a DICOM series that is tilted, uneven or has gaps to an even stack",
-    )
-    group.add_argument(
-        "--pixel-size",
-        metavar="X,Y[,Z]",
-        help="size of the voxels in mm, for files that do not know it (PNG, JPEG, TIFF)",
-    )
-
-
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Add ``--overwrite``."""
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
-
-
-def read_input(args: argparse.Namespace, path: str, kind: str | None = None):
-    """Read a file or DICOM folder as the options say."""
-    from ..io import read
-
-    spacing = None
-    if args.pixel_size is not None:
-        spacing = [*reversed(number_list(args.pixel_size, "--pixel-size"))]
-        spacing = spacing[0] if len(spacing) == 1 else spacing
-    options = {"series": args.series} if args.series else {}
-    return read(path, spacing, kind=kind or args.read_as, even=args.even, **options)
-
-
-def number_list(text: str, option: str) -> list[float]:
-    """Read lengths in mm apart by commas."""
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if not 1 <= len(values) <= 3 or not all(0 < v < float("inf") for v in values):
-        raise InputError(f"{option} {text!r} must be one to three lengths in mm greater than zero, such as 0.5,0.5,2")
-    return values
 
 
 def check_target(path: str, overwrite: bool) -> Path:
@@ -102,10 +61,9 @@ def check_place(target: Path, overwrite: bool) -> Path:
 def save(volume: Any, target: Path) -> None:
     """Write a volume and say so."""
     from ..io import write
-    from ..report.words import xyz
 
     write(volume, target)
-    print(f"{target}: {volume.kind}, {xyz(volume.grid.spatial_shape)} voxels of {xyz(volume.grid.spacing, 4)} mm")
+    print(f"{target}: {volume.kind}, {reading.size_text(volume)}")
 
 
 # demo -----------------------------------------------------------------------------------------------------------
@@ -170,6 +128,10 @@ def _described(facts: dict[str, Any]) -> str:
     lines = [facts["name"], *(f"  {name:<12} {value}" for name, value in rows.items() if value)]
     if facts["shear"] > 0.05:
         lines.append(f"  warning      the axes are sheared by {facts['shear']:.1f} degrees")
+    if facts.get("gaps"):
+        one, which = len(facts["gaps"]) == 1, ", ".join(map(str, facts["gaps"]))
+        told = f"slice {which} (counted from 0) was" if one else f"slices {which} (counted from 0) were"
+        lines.append(f"  gaps         {told} missing and {'is' if one else 'are'} interpolated")
     lines += [f"  warning      {note}" for note in facts["notes"]]
     return "\n".join(lines)
 
@@ -205,13 +167,32 @@ def _run_convert(args: argparse.Namespace) -> int:
         if len(spacing) == 2:
             raise InputError(f"--spacing {args.spacing!r} must be one length or three, such as 1 or 1,1,2")
         spacing = tuple(reversed(spacing if len(spacing) == 3 else spacing * 3))
-    volume = read_input(args, args.input)
-    if args.orientation is not None:
-        volume = apply("reorient", volume, code=args.orientation)
-    if spacing is not None:
-        volume = apply("resample", volume, spacing=spacing)
-    save(volume, target)
+    volumes = reading.read_each(args, args.input)
+    targets = _numbered(target, len(volumes), args.overwrite)
+    if len(volumes) > 1:
+        print(f"{args.input} needs {len(volumes)} volumes, each is written to a file of its own")
+    for volume, place in zip(volumes, targets, strict=True):
+        result = volume
+        if args.orientation is not None:
+            result = apply("reorient", result, code=args.orientation)
+        if spacing is not None:
+            result = apply("resample", result, spacing=spacing)
+        save(result, place)
+        if spacing is not None:
+            reading.tell_if_labels(args, volume)
+            reading.tell_if_sizeless(volume)
     return 0
+
+
+def _numbered(target: Path, count: int, overwrite: bool) -> list[Path]:
+    """Return a file for each of several volumes: out_1.nii.gz, out_2.nii.gz."""
+    if count == 1:
+        return [target]
+    from ..io import suffixes
+
+    suffix = next(s for s in suffixes(write=True) if target.name.lower().endswith(s))
+    stem, suffix = target.name[: -len(suffix)], target.name[-len(suffix) :]
+    return [check_place(target.with_name(f"{stem}_{n}{suffix}"), overwrite) for n in range(1, count + 1)]
 
 
 # apply ----------------------------------------------------------------------------------------------------------
@@ -276,14 +257,27 @@ def _run_apply(args: argparse.Namespace) -> int:
         raise InputError(f"{row.name} takes {len(free)} further volumes, not {len(files)}: leave {files[-1]} out")
     values |= {name: read_input(args, file, kinds[name]) for name, file in zip(free, files, strict=False)}
     plane = getattr(args, "plane", None)
-    source = read_input(args, args.input, "labels" if row.input.role == "labels" else None)
+    if row.input.role == "labels":
+        source = reading.read_labels(args, args.input, row.name)
+    else:
+        source = read_input(args, args.input)
     result = apply(row.name, source, plane=plane, **values)
     save(result, target)
+    if row.input.role == "image":
+        reading.tell_if_labels(args, source)
+    if _in_mm(row, values):
+        reading.tell_if_sizeless(source)
     for note in result.history[-1].get("notes", ()):
         print(note)
     if recipe is not None:
         print(f"{Recipe.of(result).save(recipe)}: recipe of {len(result.history)} steps")
     return 0
+
+
+def _in_mm(row: Any, values: dict[str, Any]) -> bool:
+    """Whether an operation is given lengths in mm, or has them by itself."""
+    lengths = {p.name: p.default for p in row.parameters if str(p.hints.get("unit", "")).startswith("mm")}
+    return any(values.get(name, default) not in (None, 0, ()) for name, default in lengths.items())
 
 
 def _recipe_target(args: argparse.Namespace, row: Any) -> Path | None:
@@ -446,13 +440,3 @@ COMMANDS = {
     "phantom": Command("write a DICOM series of the thorax phantom, in order or spoilt", _add_phantom, _run_phantom),
     "train": Command("train a shipped model anew", _add_train, _batch("train")),
 }
-
-
-def out(text: str) -> None:
-    """Print a line at once, so that the lines of a long run can be followed."""
-    print(text, flush=True)
-
-
-def err(text: str) -> None:
-    """Print a line to standard error."""
-    print(f"lightbox: {text}", file=sys.stderr, flush=True)

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from ..errors import FileError, InputError, need
-from .commands import err, out, read_input
+from .reading import read_input
+from .words import err, out
 
 _FOLDER = "lightbox-demo"
 

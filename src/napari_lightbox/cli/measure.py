@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .commands import add_overwrite, add_reading, check_place, out, read_input
+from .commands import add_overwrite, check_place
+from .reading import add_reading, read_input, read_labels
+from .words import out
 
 _UNITS = {"volume_ml": "ml", "area_mm2": "mm2", "x_mm": "x (mm)", "y_mm": "y (mm)", "z_mm": "z (mm)"}
 
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         if Path(args.csv).suffix.lower() != ".csv":
             raise InputError(f"--csv {args.csv} must end in .csv")
         target = check_place(Path(args.csv), args.overwrite)
-    labels = read_input(args, args.labels, "labels")
+    labels = read_labels(args, args.labels, "measure")
     image = None if args.image is None else read_input(args, args.image, "image")
     rows = table(labels, image)
     out(as_text(rows) if rows else f"{labels.name} holds no label")

@@ -10,7 +10,9 @@ from ..models.classes import read_classes
 from ..models.outputs import Outputs, read_outputs
 from ..volume import Volume
 from .batch import case_name
-from .commands import add_overwrite, add_reading, out, read_input
+from .commands import add_overwrite
+from .reading import add_reading, read_input
+from .words import out, typed
 
 
 def add_arguments(parser: argparse.ArgumentParser, argv: list[str]) -> None:
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         uncertainty=args.uncertainty,
     )
     for note in found.notes:
-        out(note)
+        out(typed(note))
     results = _results(args, found)
     folder = Path(args.out)
     try:
