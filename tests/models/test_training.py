@@ -102,6 +102,9 @@ def test_half_precision_learns_too(found):
 def test_a_loss_that_is_no_number_is_an_error_in_words():
     with pytest.raises(InputError, match="lower learning_rate"):
         fit(build("unet", **ARCHITECTURE), discs, 2, loss=lambda logits, _: logits.mean() * torch.nan)
+    with pytest.raises(InputError, match="gradient at step 0 is"):
+        # The root of zero is zero, but its slope is infinite.
+        fit(build("unet", **ARCHITECTURE), discs, 2, loss=lambda logits, _: (logits.mean() * 0).sqrt())
     with pytest.raises(InputError, match="at least 1"):
         fit(build("unet", **ARCHITECTURE), discs, 0)
 

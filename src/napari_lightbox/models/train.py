@@ -115,7 +115,9 @@ def fit(
         Share of the old average that every step keeps: 0.99 averages over about 100 steps.
     half : bool
         Whether the network computes in bfloat16 where PyTorch thinks it safe: about twice as fast on processors that
-        know it, much slower on others. The weights and the loss stay in single precision.
+        know it, much slower on others. The weights and the loss stay in single precision. Not for 3D networks whose
+        features become just 2 voxels deep: there PyTorch 2.13 reads memory that nobody has written when it computes
+        the gradient of a convolution on a CPU.
     checkpoint : path, optional
         File that keeps the state at every validation; if it exists, the training goes on from there.
     log : callable, optional
@@ -129,7 +131,7 @@ def fit(
     Raises
     ------
     InputError
-        If `steps` or `every` is less than 1, or the loss is no longer a number.
+        If `steps` or `every` is less than 1, or the loss or its gradient is no longer a number.
     Cancelled
         By the listener of `progress`; the checkpoint stays, the network keeps what it has learned so far.
 
@@ -160,7 +162,9 @@ def fit(
             raise InputError(f"the loss at step {step} is {value.item()}: lower learning_rate (now {learning_rate})")
         state.optimiser.zero_grad(set_to_none=True)
         value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+        if not torch.isfinite(norm):
+            raise InputError(f"the gradient at step {step} is {norm.item()}: lower learning_rate (now {learning_rate})")
         state.optimiser.step()
         state.update_average(min(average, (step + 1) / (step + 10)))
         state.losses.append(value.item())

@@ -92,7 +92,7 @@ def train(
             learning_rate=4e-3,
             warm_up=100,
             average=0.995,
-            half=True,
+            half=min(LEARNING_WINDOW) >= 3 * network.divisible_by,  # see `fit`
             checkpoint=out / "checkpoint.pt",
             log=lambda entry: print(entry, flush=True),
         )
