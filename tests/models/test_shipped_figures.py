@@ -159,6 +159,16 @@ def test_every_frame_is_computed_by_itself(regions_model, beating):
         np.testing.assert_array_equal(lb.models.predict(alone, regions_model).labels.data, found.data[frame])
 
 
+def test_ct_regions_on_some_random_phantoms(regions_model):
+    scores = ct.phantom_dice(regions_model.module, ct.held_out(ct.FINAL, ct.FINAL_WIDE, (5, 5)))
+    figures = FIGURES["phantoms"]["dice"]
+    assert set(scores) == set(phantoms.REGIONS.values())
+    for name, score in scores.items():
+        # Ten persons scatter more than the forty of the card.
+        assert score == pytest.approx(figures[name], abs=0.04), name
+
+
+@pytest.mark.slow
 def test_figures_of_ct_regions_on_random_phantoms(regions_model):
     views = ct.held_out(ct.FINAL, ct.FINAL_WIDE, ct.FINALS)
     figures = FIGURES["phantoms"]["dice"]

@@ -1,5 +1,6 @@
 """Viewer tests drive real widgets; they need a screen (Xvfb), or run without pictures on Qt's offscreen platform."""
 
+import gc
 import os
 
 import numpy as np
@@ -22,6 +23,16 @@ if os.environ.get("QT_QPA_PLATFORM") in ("offscreen", "minimal"):
         if hasattr(_module, "get_gl_extensions"):
             _module.get_gl_extensions = lambda: "texture_float"
         _module.get_max_texture_sizes = lambda: (16384, 2048)
+
+
+@pytest.fixture(autouse=True)
+def _quick_collections():
+    """Have the garbage collector pass over what is there already.
+
+    napari and its test fixture collect whenever a layer or a viewer goes, which takes most of the time otherwise.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -43,14 +43,14 @@ class _Refusing(QObject):
 
 
 def test_full_collections_are_rare_until_the_last_window_is_gone(make_napari_viewer, qtbot, monkeypatch):
-    before = gc.get_threshold()
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
     monkeypatch.setattr(collecting, "_open", [])
     gc.set_threshold(700, 10, 10)
     try:
         first, second = make_napari_viewer(), make_napari_viewer()
         docks.otsu(first)
         assert gc.get_threshold() == (700, 10, collecting.RARELY)
-        assert gc.get_freeze_count() == 0
+        assert gc.get_freeze_count() <= frozen
         docks.otsu(second)
         docks.median(second)
         window = second.window._qt_window

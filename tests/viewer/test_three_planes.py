@@ -1,100 +1,68 @@
-"""Three linked planes: the point, painting, mirrored layers, and that nothing is left when they close."""
+"""Three linked planes: the point, painting, mirrored layers. One dock serves all: opening it is what takes time."""
 
 import gc
-import weakref
 
+import napari
 import numpy as np
 import pytest
 from difficult_grids import difficult_grid
 from napari.components import ViewerModel
-from qtpy.QtCore import QPoint, QPointF, Qt
-from qtpy.QtGui import QWheelEvent
+from napari.settings import get_settings
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
+from three_planes_tools import (
+    LETTERS,
+    add,
+    click,
+    flipped_grid,
+    image_on,
+    labels_on,
+    letters,
+    native,
+    open_dock,
+    pixel_of,
+    settle,
+    wheel,
+)  # fmt: skip
 
-from napari_lightbox.geometry import PLANES, Frames, Grid
-from napari_lightbox.viewer.layers import layer_to_volume, volume_to_layer
+from napari_lightbox.geometry import PLANES, Frames
+from napari_lightbox.viewer.layers import layer_to_volume
 from napari_lightbox.viewer.mirror import mirror
-from napari_lightbox.viewer.panels.three_planes import ThreePlanes
-from napari_lightbox.volume import Label, Volume
+from napari_lightbox.volume import Volume
 
-LETTERS = {"axial": "A P R L", "coronal": "S I R L", "sagittal": "S I A P"}
-
-
-def add(viewer, volume: Volume, **kwargs):
-    data, arguments, kind = volume_to_layer(volume, **kwargs)
-    return getattr(viewer, f"add_{kind}")(data, **arguments)
+pytestmark = pytest.mark.xdist_group("three planes")
 
 
-def flipped_grid(shape=(20, 30, 40), frames=None) -> Grid:
-    """Anisotropic, stored along left, inferior and anterior: every axis permuted, two of them flipped."""
-    direction = np.zeros((3, 3))
-    direction[2, 0], direction[0, 1], direction[1, 2] = 1, -1, -1
-    full = shape if frames is None else (len(frames.values), *shape)
-    return Grid.from_spacing((3.0, 1.25, 0.8), full, (40.0, -30.0, 20.0), direction, frames=frames)
-
-
-def image_on(grid: Grid, name="ct") -> Volume:
-    data = np.arange(np.prod(grid.shape), dtype=np.int16).reshape(grid.shape)
-    return Volume(data, grid, name=name, meta={"modality": "MR"})
-
-
-def labels_on(grid: Grid, name="organs") -> Volume:
-    return Volume(np.zeros(grid.shape, np.uint8), grid, "labels", name, {1: Label("liver", "#ff0000")})
+@pytest.fixture(scope="module")
+def window(qapp):
+    """Return a list for a viewer and its dock, which the first test opens and the last one closes."""
+    get_settings().reset()
+    opened = []
+    yield opened
+    for viewer, _ in opened:
+        viewer.close()
+    opened.clear()
+    gc.unfreeze()
+    QApplication.processEvents()
 
 
 @pytest.fixture
-def planes(make_napari_viewer, qtbot):
-    """Return a function that opens volumes and the dock: (viewer, panel)."""
+def planes(window, qtbot):
+    """Return a function that opens volumes in place of what is open: (viewer, panel)."""
 
     def open_planes(*volumes):
-        viewer = make_napari_viewer(show=True)
-        viewer.window.resize(900, 760)
+        if not window:
+            viewer = napari.Viewer(show=True)
+            window.append((viewer, open_dock(viewer, qtbot)))
+        viewer, panel = window[0]
+        viewer.layers.clear()
+        panel.crosshair_box.setChecked(True)
         for volume in volumes:
             add(viewer, volume)
-        panel = ThreePlanes(viewer)
-        viewer.window.add_dock_widget(panel, name="Three planes", area="right")
         settle(qtbot, panel)
         return viewer, panel
 
     return open_planes
-
-
-def settle(qtbot, panel) -> None:
-    qtbot.waitUntil(lambda: panel.ready and len(panel.panes) == 3, timeout=120_000)
-    qtbot.wait(170)
-    qtbot.waitUntil(lambda: panel.ready, timeout=60_000)
-
-
-def pixel_of(pane, world) -> QPoint:
-    """Say where on the canvas of a plane a point of the world is drawn."""
-    view = pane.qt_viewer.canvas.view
-    row, column = (world[axis] for axis in pane.model.dims.displayed)
-    x, y = (view.transform * view.scene.transform).map((column, row))[:2]
-    return QPoint(round(float(x)), round(float(y)))
-
-
-def native(pane):
-    return pane.qt_viewer.canvas.native
-
-
-def click(qtbot, pane, world, button=Qt.MouseButton.LeftButton, modifier=Qt.KeyboardModifier.NoModifier) -> None:
-    at = pixel_of(pane, world)
-    qtbot.mousePress(native(pane), button, modifier, at)
-    qtbot.wait(20)
-    qtbot.mouseRelease(native(pane), button, modifier, at)
-
-
-def wheel(pane, world, notches: int, modifier=Qt.KeyboardModifier.NoModifier) -> None:
-    at = QPointF(pixel_of(pane, world))
-    event = QWheelEvent(
-        at, QPointF(native(pane).mapToGlobal(at.toPoint())), QPoint(0, 0), QPoint(0, 120 * notches),
-        Qt.MouseButton.NoButton, modifier, Qt.ScrollPhase.NoScrollPhase, False,
-    )  # fmt: skip
-    QApplication.sendEvent(native(pane), event)
-
-
-def letters(pane) -> str:
-    return " ".join(pane.model.canvas.overlays[f"lightbox_{edge}"].text for edge in ("top", "bottom", "left", "right"))
 
 
 # The point --------------------------------------------------------------------------------------------------------
@@ -389,30 +357,6 @@ def test_layers_are_mirrored():
     assert not copies[1].layers
 
 
-def test_volumes_that_come_and_go(planes, qtbot):
-    viewer, panel = planes()
-    assert "Open a volume" in panel.note.text()
-    first = add(viewer, image_on(flipped_grid()))
-    settle(qtbot, panel)
-    assert {plane: letters(pane) for plane, pane in panel.panes.items()} == LETTERS
-    assert "Click" in panel.note.text()
-    frames = Frames("time", (0.0, 1.0), "s")
-    add(viewer, image_on(flipped_grid((8, 9, 10), frames), "cine"))
-    settle(qtbot, panel)
-    assert {pane.model.dims.ndim for pane in panel.panes.values()} == {4}
-    assert {plane: letters(pane) for plane, pane in panel.panes.items()} == LETTERS
-    viewer.layers.remove("cine")
-    settle(qtbot, panel)
-    click(qtbot, panel.panes["axial"], first.data_to_world((14, 3, 3)))
-    settle(qtbot, panel)
-    assert panel.panes["coronal"].model.dims.point[1] == pytest.approx(first.data_to_world((14, 3, 3))[1], abs=0.7)
-    viewer.layers.clear()
-    settle(qtbot, panel)
-    viewer.add_image(np.zeros((8, 9)))
-    settle(qtbot, panel)
-    assert "Open a volume" in panel.note.text()
-
-
 def test_pixels_are_square_in_mm_and_the_right_way_up(planes, qtbot):
     """A bright block towards left, posterior and superior is drawn on that side of every plane."""
     grid = flipped_grid()
@@ -445,43 +389,3 @@ def test_pixels_are_square_in_mm_and_the_right_way_up(planes, qtbot):
         size = {"S": 9 * 1.25, "P": 13 * 0.8, "L": 9.0}
         down, across = {"axial": "PL", "coronal": "SL", "sagittal": "SP"}[plane]
         assert high / wide == pytest.approx(size[down] / size[across], rel=0.12), (plane, spacing)
-
-
-# Closing ----------------------------------------------------------------------------------------------------------
-
-
-def test_closing_the_dock_releases_everything(planes, qtbot):
-    grid = flipped_grid()
-    viewer, panel = planes(image_on(grid), labels_on(grid))
-    layer = viewer.layers["organs"]
-    models = [weakref.ref(pane.model) for pane in panel.panes.values()]
-    twins = [weakref.ref(one().layers[1]) for one in models]
-    callbacks = len(viewer.mouse_drag_callbacks)
-    dock = next(d for d in viewer.window._wrapped_dock_widgets.values() if d.widget() is panel)
-    viewer.window.remove_dock_widget(dock)
-    qtbot.wait(50)
-    assert len(viewer.mouse_drag_callbacks) == callbacks - 1
-    panel.deleteLater()
-    del panel, dock
-    qtbot.wait(50)
-    gc.collect()
-    # What lives on in the viewer works on.
-    layer.mode = "paint"
-    layer.paint((1, 1, 1), 3)
-    layer.undo()
-    viewer.dims.set_point(0, 3.0)
-    viewer.layers.remove(layer)
-    add(viewer, image_on(grid, "again"))
-    viewer.layers.selection.clear()
-    qtbot.wait(100)
-    gc.collect()
-    assert [one() for one in twins] == [None] * 3
-    assert [one() for one in models] == [None] * 3
-
-
-def test_closing_the_viewer_while_it_works(planes, qtbot):
-    viewer, panel = planes(image_on(flipped_grid()), labels_on(flipped_grid()))
-    panel.move_to(panel.point + 5)
-    viewer.layers["organs"].paint((1, 1, 1), 3)
-    viewer.close()
-    qtbot.wait(250)
