@@ -127,13 +127,12 @@ def test_a_wrong_hash_is_refused_before_the_file_is_opened(tmp_path):
         models.load(tmp_path / "m")
 
 
-@pytest.mark.parametrize("loader", ["torchscript", "export", "onnx"])
 @pytest.mark.parametrize("trust", [False, True])
-def test_formats_of_later_versions_are_refused_by_name(tmp_path, loader, trust):
+def test_formats_of_later_versions_are_refused_by_name(tmp_path, trust):
     write_model(tmp_path / "m")
     card = json.loads((tmp_path / "m" / "card.json").read_text())
-    (tmp_path / "m" / "card.json").write_text(json.dumps({**card, "loader": loader}))
-    with pytest.raises(InputError, match=f"loader '{loader}', which this version does not run"):
+    (tmp_path / "m" / "card.json").write_text(json.dumps({**card, "loader": "onnx"}))
+    with pytest.raises(InputError, match="loader 'onnx', which this version does not run"):
         models.load(tmp_path / "m", trust=trust)
 
 

@@ -2,19 +2,21 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError
 from ..card import Card
 from ..torch_import import import_torch
+from .trust import check as check_trust
 
 if TYPE_CHECKING:
     import torch
 
 SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
-_LOADERS = ("safetensors", "state_dict")
+# Formats that hold numbers only, and those that bring the network itself, as code.
+_WEIGHTS, _PROGRAMS = ("safetensors", "state_dict"), ("torchscript", "export")
 
 
 @dataclass(eq=False)
@@ -43,7 +45,9 @@ class Model:
     _elsewhere: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self.module.eval().requires_grad_(False)
+        self.module.eval()
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(False)
 
     @property
     def name(self) -> str:
@@ -109,8 +113,9 @@ def load(path_or_name: str | os.PathLike, trust: bool = False) -> Model:
     path_or_name : str or path
         Name of a shipped model, such as ``"ct-regions"``, or a folder with ``card.json``.
     trust : bool
-        That you trust the file to run code on this computer. Formats that need it (TorchScript, torch.export) are
-        not loaded by this version; safetensors and state dicts never need it.
+        That you trust the file to run code on this computer, which TorchScript and torch.export files do when they
+        are opened; it is remembered by the file's SHA-256. safetensors and state dicts never need it. Compiled code
+        and strange pickles are refused in any case.
 
     Returns
     -------
@@ -119,20 +124,22 @@ def load(path_or_name: str | os.PathLike, trust: bool = False) -> Model:
     Raises
     ------
     FileError
-        If the folder, the card or the weights are missing, damaged, or have another SHA-256 than the card says.
+        If the folder, the card or the weights are missing, damaged, or have another SHA-256 than the card says, or
+        hold what is never run.
     InputError
-        If the card is wrong, or the weights do not fit its architecture.
+        If the card is wrong, the weights do not fit its architecture, or the file is not trusted (`Untrusted`).
     MissingPart
         If torch or safetensors is not installed.
     """
     card = read_card(path_or_name)
-    if card.loader not in _LOADERS:
+    if card.loader not in (*_WEIGHTS, *_PROGRAMS):
         raise InputError(
-            f"model {card.name!r} has loader {card.loader!r}, which this version does not run"
-            f"{' even when the file is trusted' if trust else ''}: save its weights as safetensors and name the "
-            "architecture in the card"
+            f"model {card.name!r} has loader {card.loader!r}, which this version does not run: export it with "
+            "torch.export, or save its weights as safetensors and name the architecture in the card"
         )
     found = card.verify()
+    if card.loader in _PROGRAMS:
+        return _program(card, found, trust)
     import_torch()
     from ..networks import build
     from . import safetensors, state_dict
@@ -142,6 +149,38 @@ def load(path_or_name: str | os.PathLike, trust: bool = False) -> Model:
     module = build(card.architecture["name"], **card.architecture.get("args", {}))
     _fill(module, tensors, card)
     return Model(card, module, found)
+
+
+def _program(card: Card, sha256: str, trust: bool) -> Model:
+    """Load a network that brings its own code, after a look at what the file holds and at whether it is trusted."""
+    from . import archive, export, torchscript
+
+    reader = {"torchscript": torchscript, "export": export}[card.loader]
+    path = card.weights_path()
+    archive.check(path)
+    check_trust(card.name, sha256, trust, reader.RUNS)
+    module = reader.read(path)
+    fixed = getattr(module, "fixed", None)
+    if fixed is not None:
+        card = _fitted(card, fixed)
+    return Model(card, module, sha256)
+
+
+def _fitted(card: Card, fixed: tuple[int | None, ...]) -> Card:
+    """Return the card with the window that the network was exported for."""
+    if len(fixed) != card.input.dims + 2:
+        raise InputError(
+            f"model {card.name!r} has input.dims {card.input.dims} in its card, but was exported for {len(fixed) - 2} "
+            "axes: correct input.dims"
+        )
+    if fixed[1] not in (None, len(card.input.channels)):
+        raise InputError(
+            f"model {card.name!r} has {len(card.input.channels)} input channels in its card, but was exported for "
+            f"{fixed[1]}: correct input.channels"
+        )
+    if None in fixed[2:]:
+        return card
+    return replace(card, window=replace(card.window, size=tuple(fixed[2:])))
 
 
 def _fill(module: "torch.nn.Module", tensors: Mapping[str, Any], card: Card) -> None:
