@@ -413,3 +413,32 @@ def test_painting_is_noted_whichever_dock_is_open(make_napari_viewer, dock):
     viewer.window.add_dock_widget({"inference": InferencePanel, "labels_table": LabelsTable}[dock](viewer), name="it")
     layer.paint((2, 3, 4), 1)
     assert layer_to_volume(layer).history[-1]["operation"] == "manual edit"
+
+
+def test_a_model_that_brings_code_is_asked_about_once(panel, qtbot, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIGHTBOX_CONFIG", str(tmp_path / "config"))
+    folder = write_model(tmp_path / "code", loader="torchscript", weights="net.ts", name="code")
+    torch.manual_seed(4)
+    network = build("unet", dims=3, out_channels=3, channels=(4, 8), norm="batch").eval()
+    with pytest.warns(DeprecationWarning, match="trace"):
+        torch.jit.trace(network, torch.rand(1, 1, 8, 8, 8)).save(str(folder / "net.ts"))
+    card = json.loads((folder / "card.json").read_text())
+    del card["sha256"]
+    (folder / "card.json").write_text(json.dumps(card))
+    panel.choose_model(folder)
+    questions, answers = [], [False, True]
+
+    def confirm(question, viewer):
+        questions.append(question)
+        return answers.pop(0)
+
+    monkeypatch.setattr("napari_lightbox.viewer.panels.inference.confirm", confirm)
+    panel.run_button.click()
+    qtbot.waitUntil(lambda: not panel.bar.running, timeout=60_000)
+    assert len(panel.viewer.layers) == 1
+    assert "SHA-256" in panel.bar.message
+    for count in (3, 5):  # labels and what the cursor tells of
+        panel.run_button.click()
+        qtbot.waitUntil(lambda count=count: len(panel.viewer.layers) == count, timeout=60_000)
+    assert len(questions) == 2
+    assert "code of its own" in questions[0]

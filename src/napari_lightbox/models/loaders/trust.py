@@ -14,11 +14,14 @@ from ...io._atomic import replacing
 
 
 class Untrusted(InputError):  # noqa: N818 - named for what it says
-    """A model's file could run code, and the user has not said that they trust it."""
+    """A model's file could run code, and the user has not said that they trust it.
 
-    def __init__(self, message: str, sha256: str) -> None:
+    `sha256` is the file's, `what` says what it is and does.
+    """
+
+    def __init__(self, message: str, sha256: str, what: str) -> None:
         super().__init__(message)
-        self.sha256 = sha256
+        self.sha256, self.what = sha256, what
 
 
 def remembered() -> dict[str, str]:
@@ -76,6 +79,7 @@ def check(name: str, sha256: str, trust: bool, what: str) -> None:
             f"model {name!r} is {what}: if you trust where it comes from, open it with trust=True (--trust; the file's "
             f"SHA-256 is {sha256[:12]}...), or ask for its weights as safetensors, which cannot run anything",
             sha256,
+            what,
         )
     if not known:
         remember(sha256, name)

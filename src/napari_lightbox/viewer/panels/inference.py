@@ -30,9 +30,11 @@ from qtpy.QtWidgets import (
 from ...errors import InputError, LightboxError
 from ...models import Prediction, available, load, predict, quote, read_card
 from ...models.card import Card
+from ...models.loaders.trust import Untrusted, remember
 from ...models.plan import review
 from ...volume import Volume
 from ..adding import add_in_turn
+from ..asking import confirm
 from ..capture import volume_of
 from ..choosers import LayerChooser
 from ..edits import note_edits
@@ -387,11 +389,27 @@ class InferencePanel(QWidget):
             volumes.append(volume_of(chooser.layer, self.viewer))
         return volumes
 
-    def _show(self, made: Made) -> None:
+    def _show(self, made: Made | Untrusted) -> None:
         """Add the results; runs in the GUI thread."""
+        if isinstance(made, Untrusted):
+            self._ask_trust(made)
+            return
         if made.kept is not None:
             _hover.keep(made.layers[-1], made.kept)
         add_in_turn(self.viewer, made.layers, self._added)
+
+    def _ask_trust(self, question: Untrusted) -> None:
+        """Ask whether the model's file may run code, and run it if so."""
+        if not confirm(
+            f"The model {self.card.name!r} is {question.what}.\n\nYes: you trust where it comes from, now and later.\n"
+            "No: it stays closed.",
+            self.viewer,
+        ):
+            self.bar.show_error(str(question))
+            return
+        remember(question.sha256, self.card.name)
+        # Once the job that asked has ended.
+        QTimer.singleShot(0, self.run)
 
     def _added(self, added: list[Layer]) -> None:
         """Say what there is now; the dock may have been closed meanwhile."""
@@ -405,9 +423,12 @@ class InferencePanel(QWidget):
         self.bar.show_note(text)
 
 
-def _work(source: str, volumes: list[Volume], choices: dict, asked: tuple[int, ...], hover: bool) -> Made:
+def _work(source: str, volumes: list[Volume], choices: dict, asked: tuple[int, ...], hover: bool) -> Made | Untrusted:
     """Load, run, and prepare the layers, bottom first; runs in the background."""
-    model = load(source)
+    try:
+        model = load(source)
+    except Untrusted as question:
+        return question
     found = predict(volumes, model, **choices)
     if "labels" not in found.volumes:
         return Made(tuple(make_layer(found.output(c)) for c in found.kept), None, found.notes)
