@@ -1,0 +1,275 @@
+"""Every error of a segmentation by itself: what kind it is, how large, how deep, and where."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage, spatial
+
+from ..progress import track
+from ..types import ImageArray, LabelArray
+from . import _check, _tiles
+
+# Largest label for which a list of all labels up to it costs nothing.
+_FEW = 1 << 16
+KINDS = ("missed", "invented", "split", "merged", "confused", "too small", "too large")
+
+
+@dataclass(frozen=True)
+class Error:
+    """A connected piece of voxels that are wrong in the same way.
+
+    Parameters
+    ----------
+    number : int
+        From 1 on; its value in the map of errors.
+    kind : {"missed", "invented", "split", "merged", "confused", "too small", "too large"}
+        A whole object of the reference that nothing was found of, or one that was found where there is none; a gap
+        that parts one object into several, or a bridge that joins several; another class; the border of an object too
+        far inside, or too far outside.
+    predicted, reference : int
+        Labels there; 0 is background.
+    voxels : int
+        How many.
+    volume : float
+        mm3, or voxels without spacing.
+    depth : float
+        Largest distance of its voxels from the right border, mm: from the reference region of the label that is
+        wrong, or for one that is missing, to the outside of that. Infinite where the reference has none.
+    centre : tuple of float
+        Index of its centre of mass.
+    voxel : tuple of int
+        Index of its deepest voxel, which lies in it for sure.
+    probability, uncertainty : float
+        Means over its voxels; NaN where not given.
+    """
+
+    number: int
+    kind: str
+    predicted: int
+    reference: int
+    voxels: int
+    volume: float
+    depth: float
+    centre: tuple[float, ...]
+    voxel: tuple[int, ...]
+    probability: float = float("nan")
+    uncertainty: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Errors:
+    """All errors, worst first, and where they are.
+
+    Parameters
+    ----------
+    table : list of Error
+        By decreasing volume.
+    map : ndarray of uint32
+        For each voxel the number of its error, 0 where there is none.
+    """
+
+    table: list[Error]
+    map: np.ndarray
+
+
+def find_errors(
+    predicted: LabelArray,
+    reference: LabelArray,
+    spacing: Sequence[float] | None = None,
+    *,
+    probability: ImageArray | None = None,
+    uncertainty: ImageArray | None = None,
+) -> Errors:
+    """List the errors of a segmentation: connected pieces of voxels with the same two labels.
+
+    Parameters
+    ----------
+    predicted, reference : ndarray
+        Whole numbers or bool, of the same shape; 0 is background.
+    spacing : sequence of float, optional
+        mm per voxel in array order; 1 where not given.
+    probability, uncertainty : ndarray, optional
+        Of the same shape, to be averaged over each error.
+
+    Returns
+    -------
+    Errors
+
+    Raises
+    ------
+    InputError
+        If shapes differ, or labels are no whole numbers.
+
+    Notes
+    -----
+    Voxels of an error touch by faces, edges or corners; so do those of an object. A gap splits an object if it touches
+    two or more pieces that were found of it; a bridge merges objects if it touches two or more. Distances are from
+    voxel centre to voxel centre, exact, and worked out for the voxels of errors only.
+
+    Examples
+    --------
+    >>> found = find_errors(np.array([0, 1, 1, 1, 0, 0, 2]), np.array([0, 1, 1, 0, 0, 3, 0]))
+    >>> [(error.kind, error.voxels) for error in found.table]
+    [('too large', 1), ('missed', 1), ('invented', 1)]
+    """
+    predicted, reference = _check.labels(predicted, "predicted"), _check.labels(reference, "reference")
+    _check.same_shape(predicted, reference, ("predicted", "reference"))
+    steps = np.ones(predicted.ndim) if spacing is None else _check.steps(spacing, predicted.ndim)
+    extra = {}
+    for name, values in (("probability", probability), ("uncertainty", uncertainty)):
+        if values is not None:
+            extra[name] = _check.image(values, name)
+            _check.same_shape(predicted, extra[name], ("predicted", name))
+    found: list[tuple[Error, np.ndarray]] = []
+    truth, guess = _Objects(reference, steps), _Objects(predicted, steps)
+    for p, r, places in _pieces(predicted, reference):
+        at = tuple(places.T)
+        depths = truth.outside(p, places) if r == 0 else truth.inside(r, places)
+        deepest = int(np.argmax(depths))
+        error = Error(
+            number=0,
+            kind=_kind(p, r, places, guess, truth),
+            predicted=p,
+            reference=r,
+            voxels=len(places),
+            volume=len(places) * float(np.prod(steps)),
+            depth=float(depths[deepest]),
+            centre=tuple(places.mean(axis=0).tolist()),
+            voxel=tuple(int(n) for n in places[deepest]),
+            **{name: float(np.mean(values[at], dtype=float)) for name, values in extra.items()},
+        )
+        found.append((error, places))
+    found.sort(key=lambda one: (-one[0].voxels, one[0].voxel))
+    numbers = np.zeros(predicted.shape, np.uint32)
+    table = []
+    for number, (error, places) in enumerate(found, start=1):
+        numbers[tuple(places.T)] = number
+        table.append(Error(**{**vars(error), "number": number}))
+    return Errors(table, numbers)
+
+
+def _pieces(predicted: np.ndarray, reference: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield each error as predicted label, reference label, and the (n, ndim) indices of its voxels."""
+    wrong = predicted != reference
+    if not wrong.any():
+        return
+    pairs, code = np.unique(
+        np.stack([predicted[wrong], reference[wrong]]).astype(np.int64), axis=1, return_inverse=True
+    )
+    kinds = np.zeros(predicted.shape, np.int32)
+    kinds[wrong] = code.ravel() + 1
+    touching = np.ones((3,) * predicted.ndim, bool)
+    boxes = ndimage.find_objects(kinds)
+    for number, box in enumerate(track(boxes, "kinds of errors"), start=1):
+        p, r = (int(v) for v in pairs[:, number - 1])
+        labelled, count = ndimage.label(kinds[box] == number, touching)
+        corner = np.array([s.start for s in box])
+        places = np.argwhere(labelled)
+        owner = labelled[tuple(places.T)]
+        order = np.argsort(owner, kind="stable")
+        ends = np.cumsum(np.bincount(owner, minlength=count + 1)[1:])
+        for part in np.split(order, ends[:-1]):
+            yield p, r, places[part] + corner
+
+
+def _kind(p: int, r: int, places: np.ndarray, guess: "_Objects", truth: "_Objects") -> str:
+    if p and r:
+        return "confused"
+    here, other, own = (guess, truth, p) if p else (truth, guess, r)
+    # Pieces of the other side, of this label, that touch the error.
+    if len(other.touching(own, places)) > 1:
+        return "merged" if p else "split"
+    (piece,) = here.pieces_at(own, places[:1])
+    if not other.meets(here, own, piece):
+        return "invented" if p else "missed"
+    return "too large" if p else "too small"
+
+
+class _Objects:
+    """The objects of a label map: connected pieces of each label, found when they are asked for."""
+
+    def __init__(self, labels: np.ndarray, steps: np.ndarray) -> None:
+        self.labels, self.steps = labels, steps
+        self.boxes = _boxes(labels)
+        self._pieces: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._trees: dict[tuple[int, bool], spatial.cKDTree | None] = {}
+        self._met: dict[int, set[int]] = {}
+
+    def pieces(self, label: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the numbered pieces of a label, with one voxel around them, and the corner of that box."""
+        if label not in self.boxes:
+            return None
+        if label not in self._pieces:
+            box = self.boxes[label]
+            mask = np.pad(self.labels[box] == label, 1)
+            found = ndimage.label(mask, np.ones((3,) * mask.ndim, bool))[0]
+            self._pieces[label] = found, np.array([s.start - 1 for s in box])
+        return self._pieces[label]
+
+    def pieces_at(self, label: int, places: np.ndarray) -> set[int]:
+        """Return the numbers of the pieces of a label at some places."""
+        known = self.pieces(label)
+        if known is None:
+            return set()
+        pieces, corner = known
+        local = places - corner
+        inside = ((local >= 0) & (local < pieces.shape)).all(axis=1)
+        return set(np.unique(pieces[tuple(local[inside].T)]).tolist()) - {0}
+
+    def touching(self, label: int, places: np.ndarray) -> set[int]:
+        """Return the numbers of the pieces of a label that lie next to some places."""
+        offsets = np.stack(np.meshgrid(*[(-1, 0, 1)] * places.shape[1], indexing="ij"), axis=-1).reshape(1, -1)
+        around = (places[:, None] + offsets.reshape(-1, places.shape[1])).reshape(-1, places.shape[1])
+        return self.pieces_at(label, around)
+
+    def meets(self, other: "_Objects", label: int, piece: int) -> bool:
+        """Whether a piece that `other` has of a label shares a voxel with this map's region of the label."""
+        if label not in self._met:
+            pieces, corner = other.pieces(label)
+            box = tuple(slice(c + 1, c + n - 1) for c, n in zip(corner, pieces.shape, strict=True))
+            inner = pieces[(slice(1, -1),) * pieces.ndim]
+            self._met[label] = set(np.unique(inner[self.labels[box] == label]).tolist()) - {0}
+        return piece in self._met[label]
+
+    def outside(self, label: int, places: np.ndarray) -> np.ndarray:
+        """Return how far places outside a label's region are from it."""
+        return self._distances(label, places, outward=False)
+
+    def inside(self, label: int, places: np.ndarray) -> np.ndarray:
+        """Return how far places in a label's region are from what is not in it."""
+        return self._distances(label, places, outward=True)
+
+    def _distances(self, label: int, places: np.ndarray, outward: bool) -> np.ndarray:
+        key = (label, outward)
+        if key not in self._trees:
+            self._trees[key] = self._tree(label, outward)
+        tree = self._trees[key]
+        if tree is None:
+            return np.full(len(places), np.inf)
+        return tree.query(places * self.steps, workers=_tiles.workers())[0]
+
+    def _tree(self, label: int, outward: bool) -> spatial.cKDTree | None:
+        """Return the outermost voxels of a region, or those just outside it, ready to be searched."""
+        known = self.pieces(label)
+        if known is None:
+            return None
+        pieces, corner = known
+        mask = pieces > 0
+        faces = ndimage.generate_binary_structure(mask.ndim, 1 if not outward else mask.ndim)
+        edge = ndimage.binary_dilation(mask, faces) & ~mask if outward else mask & ~ndimage.binary_erosion(mask, faces)
+        voxels = np.argwhere(edge) + corner
+        if outward:
+            # Nothing is known beyond the border of the array.
+            voxels = voxels[((voxels >= 0) & (voxels < self.labels.shape)).all(axis=1)]
+        return spatial.cKDTree(voxels * self.steps) if len(voxels) else None
+
+
+def _boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
+    """Return the box around each label but 0."""
+    if labels.dtype.kind == "b" or (labels.min() >= 0 and labels.max() <= _FEW):
+        found = ndimage.find_objects(labels.astype(np.int32))
+        return {value: box for value, box in enumerate(found, start=1) if box is not None}
+    names, inverse = np.unique(labels, return_inverse=True)
+    found = ndimage.find_objects(inverse.reshape(labels.shape).astype(np.int32) + 1)
+    return {int(name): box for name, box in zip(names, found, strict=True) if name != 0}

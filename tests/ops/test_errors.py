@@ -1,0 +1,117 @@
+"""The list of errors: scenes made by hand, distances by brute force, and what holds for any two label maps."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_lightbox.errors import InputError
+from napari_lightbox.ops._errors import KINDS, find_errors
+
+
+def scene():
+    """One error of each kind, and nothing else, in a plane of 40 x 60 pixels."""
+    truth = np.zeros((40, 60), np.uint8)
+    truth[2:12, 2:12] = 1  # found too small
+    truth[2:12, 20:30] = 2  # found too large
+    truth[20:24, 2:20] = 3  # found in two pieces
+    truth[20:24, 30:36] = truth[20:24, 39:45] = 4  # found as one
+    truth[30:36, 2:8] = 5  # missed
+    truth[30:36, 20:26] = 6  # found as a 7
+    truth[30:36, 28:34] = 7
+    guess = truth.copy()
+    guess[2:12, 9:12] = 0
+    guess[2:12, 30:32] = 2
+    guess[20:24, 10:12] = 0
+    guess[20:24, 36:39] = 4
+    guess[30:36, 2:8] = 0
+    guess[30:36, 20:26] = 7
+    guess[30:33, 50:54] = 8  # invented
+    return guess, truth
+
+
+def test_one_error_of_each_kind():
+    found = find_errors(*scene(), spacing=(0.5, 2.0))
+    rows = {error.kind: error for error in found.table}
+    assert set(rows) == set(KINDS)
+    assert len(found.table) == len(KINDS)
+    labels = {kind: (error.predicted, error.reference, error.voxels) for kind, error in rows.items()}
+    assert labels == {
+        "too small": (0, 1, 30), "too large": (2, 0, 20), "split": (0, 3, 8), "merged": (4, 0, 12),
+        "missed": (0, 5, 36), "confused": (7, 6, 36), "invented": (8, 0, 12),
+    }  # fmt: skip
+    assert rows["too small"].volume == 30.0
+    # Two pixels of 2 mm beyond the border.
+    assert rows["too large"].depth == 4.0
+    assert rows["invented"].depth == np.inf
+    assert rows["missed"].centre == (32.5, 4.5)
+    assert [error.number for error in found.table] == list(range(1, 8))
+    assert [error.voxels for error in found.table] == sorted((e.voxels for e in found.table), reverse=True)
+    for error in found.table:
+        assert found.map[error.voxel] == error.number
+        assert (found.map == error.number).sum() == error.voxels
+
+
+def brute_depth(error, numbers, truth, spacing):
+    places = np.argwhere(numbers == error.number) * spacing
+    label = error.reference or error.predicted
+    there = np.argwhere((truth != label) if error.reference else (truth == label)) * spacing
+    if not len(there):
+        return np.inf
+    return np.sqrt(((places[:, None] - there) ** 2).sum(axis=-1)).min(axis=1).max()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_holds_for_any_two_maps(seed):
+    rng = np.random.default_rng(seed)
+    shape, spacing = ((7, 9, 8), (2.5, 0.7, 1.0)) if seed % 2 else ((24, 21), (1.0, 0.3))
+    smooth = [ndimage.gaussian_filter(rng.standard_normal(shape), 1.2) for _ in range(2)]
+    truth, guess = (np.digitize(field, [0.05, 0.25]) * 300 for field in smooth)
+    chance = rng.random(shape)
+    found = find_errors(guess, truth, spacing, probability=chance, uncertainty=1 - chance)
+    assert np.array_equal(found.map > 0, guess != truth)
+    for error in found.table:
+        mask = found.map == error.number
+        assert ndimage.label(mask, np.ones((3,) * mask.ndim))[1] == 1
+        assert set(guess[mask]) == {error.predicted}
+        assert set(truth[mask]) == {error.reference}
+        assert error.centre == pytest.approx(ndimage.center_of_mass(mask))
+        assert error.volume == pytest.approx(mask.sum() * np.prod(spacing))
+        assert error.probability == pytest.approx(chance[mask].mean())
+        assert error.uncertainty == pytest.approx(1 - chance[mask].mean())
+        assert error.depth == pytest.approx(brute_depth(error, found.map, truth, spacing))
+
+
+def test_pieces_of_one_kind_are_never_joined_across_a_gap():
+    truth, guess = np.zeros((9, 9), int), np.zeros((9, 9), int)
+    guess[1, 1] = guess[2, 2] = guess[5, 5] = 4
+    assert [error.voxels for error in find_errors(guess, truth).table] == [2, 1]
+
+
+def test_no_errors_and_nothing_at_all():
+    same = find_errors(np.ones((3, 3), bool), np.ones((3, 3), bool))
+    assert same.table == []
+    assert not same.map.any()
+    everything = find_errors(np.ones((3, 3), bool), np.zeros((3, 3), bool))
+    assert [(error.kind, error.voxels) for error in everything.table] == [("invented", 9)]
+    # An object that fills the array has no outside to be measured from.
+    missed = find_errors(np.zeros((3, 3), bool), np.ones((3, 3), bool))
+    assert [(error.kind, error.depth) for error in missed.table] == [("missed", np.inf)]
+
+
+def test_hundreds_of_labels_and_negative_or_huge_ones():
+    truth = np.repeat(np.arange(400).reshape(20, 20), 3, axis=0).repeat(3, axis=1)
+    guess = truth.copy()
+    guess[::3, ::3] = 0
+    found = find_errors(guess, truth)
+    assert len(found.table) == 399
+    far = find_errors(np.array([0, -5, 10**9]), np.array([0, 10**9, 10**9]))
+    assert [(e.predicted, e.reference) for e in far.table] == [(-5, 10**9)]
+
+
+def test_bad_input_is_one_sentence():
+    with pytest.raises(InputError, match="shape"):
+        find_errors(np.zeros((3, 3), int), np.zeros((3, 4), int))
+    with pytest.raises(InputError, match="whole numbers"):
+        find_errors(np.full((3, 3), 0.5), np.zeros((3, 3), int))
+    with pytest.raises(InputError, match="probability"):
+        find_errors(*scene(), probability=np.zeros(3))
