@@ -9,7 +9,7 @@ from . import remarks
 from .catalogue import Operation, operation
 from .errors import InputError
 from .geometry import Grid
-from .ops import _check
+from .ops import _check, _tiles
 from .progress import track
 from .volume import Label, Volume, map_frames
 
@@ -17,7 +17,14 @@ from .volume import Label, Volume, map_frames
 WHOLE = "volume"
 
 
-def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = None, **parameters: Any) -> Volume:
+def apply(
+    name: str,
+    volume: Volume,
+    *others: Volume,
+    plane: str | int | None = None,
+    device: str = "cpu",
+    **parameters: Any,
+) -> Volume:
     """Run an operation of the catalogue.
 
     Parameters
@@ -32,6 +39,9 @@ def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = 
     plane : {"axial", "coronal", "sagittal", "z", "y", "x", "volume"} or int, optional
         Run slice by slice in this plane of the body (or stored axis), or on the whole ``"volume"``: on each 3D frame as
         one array. That is also the default, except for operations made for planes: those use ``"axial"``.
+    device : str
+        ``"cpu"``, or a graphics card for the operations that know how: ``"cuda"``, ``"cuda:1"``. It is not recorded:
+        the step can be replayed anywhere.
     **parameters
         Parameters of the operation. Seeds are world points (z, y, x) in LPS mm, or (frame, z, y, x).
 
@@ -59,9 +69,13 @@ def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = 
     values = row.complete(with_others(row, others, parameters))
     plane = choose_plane(row, volume, plane)
     arrays, recorded, inputs = layer_arguments(row, volume, values)
+    values |= _where(row, device)
     heard: list[remarks.Part] = []
     if row.on_volumes:
-        result = on_volumes(row, volume, values)
+        with remarks.collecting() as said:
+            result = on_volumes(row, volume, values)
+        said.notes = list(dict.fromkeys(said.notes))  # every frame says the same
+        heard.append(remarks.Part(said))
     else:
         result = _on_arrays(row, volume, values, arrays, plane, heard)
     if row.result == "labels":
@@ -74,6 +88,7 @@ def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = 
         "parameters": recorded,
         "plane": plane,
         "inputs": [volume.name, *inputs],
+        "kind": volume.kind,
         "grid": volume.grid.as_dict(),
         "version": _version(),
     }
@@ -84,6 +99,15 @@ def apply(name: str, volume: Volume, *others: Volume, plane: str | int | None = 
         step |= {"notes": notes}
         result = result.replace(meta={**result.meta, "notes": [*result.meta.get("notes", ()), *notes]})
     return result.replace(name=result_name(row, volume, values), history=(*volume.history, step))
+
+
+def _where(row: Operation, device: str) -> dict[str, str]:
+    """Return the argument that says where to compute, for an operation that takes it."""
+    if device == "cpu":
+        return {}
+    if not row.takes_device:
+        raise InputError(f"{row.name} computes on the processor only, not on {device!r}: leave device out")
+    return {"device": device}
 
 
 def require_kind(row: Operation, volume: Volume) -> None:
@@ -170,6 +194,11 @@ def layer_arguments(row: Operation, volume: Volume, values: dict) -> tuple[dict,
             continue
         if not isinstance(value, Volume):
             raise InputError(f"{p.name} must be a Volume, not {type(value).__name__}")
+        if p.role == "labels" and value.kind != "labels" and np.dtype(value.data.dtype).kind == "f":
+            raise InputError(
+                f"{p.name} must be labels, and {value.name!r} is stored as fractions: open the file with kind='labels' "
+                "if its numbers are labels"
+            )
         inputs.append(value.name)
         recorded[p.name] = record_input(value, taken)
         if p.role != "volume":
@@ -202,7 +231,7 @@ def input_names(history: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def record_input(volume: Volume, taken: set[str]) -> dict:
-    """Return what a history keeps of a further volume: a name of its own, its grid, and the steps that made it.
+    """Return what a history keeps of a further volume: a name of its own, kind, grid, and the steps that made it.
 
     A name in `taken` gets a number, so that two volumes of one name stay two when the steps run again; the name chosen
     is added to `taken`. The steps leave out how their own further volumes were made.
@@ -212,7 +241,8 @@ def record_input(volume: Volume, taken: set[str]) -> dict:
         name, number = f"{volume.name} ({number})", number + 1
     taken.add(name)
     made_by = [_without_origins(step) for step in volume.history]
-    return {"volume": name, "grid": volume.grid.as_dict(), **({"made_by": made_by} if made_by else {})}
+    found = {"volume": name, "kind": volume.kind, "grid": volume.grid.as_dict()}
+    return {**found, "made_by": made_by} if made_by else found
 
 
 def _without_origins(step: Mapping[str, Any]) -> dict:
@@ -315,25 +345,55 @@ def run_on_frame(
     for name in (k for k, role in roles.items() if role == "frequencies"):
         _check_slices(values[name], data.shape[axis], name)
     injected = {"spacing": tuple(np.delete(spacing, axis))} if row.wants_spacing else {}
+    settled = settled_slices(row, data, values, axis)
+    said: list[remarks.Remarks | None] = [None] * data.shape[axis]
     out = None
-    for i in track(range(data.shape[axis]), "slices"):
+
+    def work(i: int) -> None:
+        nonlocal out
         cut = {k: cut_to_slice(v, roles[k], axis, i) for k, v in values.items()}
         if any(roles[k] == "seeds" and cut[k] is not None and len(cut[k]) == 0 for k in cut):
-            continue  # no seed in this slice: nothing grows in it
-        with remarks.collecting() as said:
-            plane = row.function(np.take(data, i, axis), **cut, **injected)
-        heard.append(remarks.Part(said, slice=i if data.shape[axis] > 1 else None))
+            return  # no seed in this slice: nothing grows in it
+        with remarks.collecting() as said[i]:
+            plane = row.function(np.take(data, i, axis), **(cut | injected | chosen_in(settled, i)))
         if out is None:
             out = np.zeros(data.shape, plane.dtype)
         elif (dtype := np.result_type(out, plane)) != out.dtype:
             out = out.astype(dtype)  # numbers of components, say, that the type of the slices before cannot hold
         out[(slice(None),) * axis + (i,)] = plane
+
+    alone = 1 if row.side_by_side else data.shape[axis]
+    for i in track(range(min(alone, data.shape[axis])), "slices"):
+        work(i)
+    if alone < data.shape[axis]:
+        # All have the type of the first one.
+        _tiles.run(work, range(alone, data.shape[axis]), "slices")
+    single = data.shape[axis] == 1
+    heard.extend(remarks.Part(part, slice=None if single else i) for i, part in enumerate(said) if part is not None)
     return out
+
+
+def settled_slices(row: Operation, data: np.ndarray, values: Mapping, axis: int) -> list[remarks.Remarks] | None:
+    """Return what the operation chooses for each slice of a frame if that is left to it and there are several."""
+    if row.settle is None or data.shape[axis] == 1 or not row.settle[0](**values):
+        return None
+    return row.settle[1](np.moveaxis(data, axis, 0), **values)
+
+
+def chosen_in(settled: list[remarks.Remarks] | None, index: int) -> dict:
+    """Return the parameters that were chosen for a slice, and say so."""
+    if settled is None:
+        return {}
+    for name, value in settled[index].chosen.items():
+        remarks.choose(name, value)
+    for sentence in settled[index].notes:
+        remarks.note(sentence)
+    return dict(settled[index].chosen)
 
 
 def cut_to_slice(value: Any, role: str, axis: int, index: int) -> Any:
     """Return what one slice sees of an argument."""
-    if value is None or role in ("value", "labelled", "volume"):
+    if value is None or role in ("value", "labelled", "volume", "device"):
         return value
     if role == "frequencies":
         # Rows of three begin with their slice.
@@ -357,12 +417,19 @@ def _check_slices(value: Any, count: int, name: str) -> None:
 def _chosen(row: Operation, heard: list[remarks.Part]) -> dict:
     """Return the points of the spectrum that the operation chose, each after its frame and slice if there are more.
 
-    These are the rows that `_frequency_finder` and `cut_to_slice` take apart again.
+    These are the rows that `_frequency_finder` and `cut_to_slice` take apart again. Where all slices have the same
+    points, these alone are rows.
     """
     found: dict[str, list] = {}
+    names = [p.name for p in row.parameters if p.role == "frequencies"]
+    if len(heard) > 1 and all(part.frame is None and part.slice is not None for part in heard):
+        for name in names:
+            rows = [part.remarks.chosen.get(name) for part in heard]
+            if rows[0] is not None and all(points == rows[0] for points in rows):
+                return {name: [list(point) for point in rows[0]]}
     for part in heard:
         frame = [] if part.frame is None else [part.frame]
-        for name in (p.name for p in row.parameters if p.role == "frequencies" and p.name in part.remarks.chosen):
+        for name in (n for n in names if n in part.remarks.chosen):
             for point in part.remarks.chosen[name]:
                 by_slice = len(point) == 2 and (frame or part.slice is not None)
                 found.setdefault(name, []).append([*frame, *([part.slice or 0] if by_slice else []), *point])

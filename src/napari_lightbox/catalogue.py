@@ -35,7 +35,7 @@ class Parameter:
     role : str
         ``"value"``, ``"image"``, ``"labels"``, ``"voxels"`` (image or labels), ``"seeds"``, ``"volume"``,
         ``"frequencies"`` (points of the spectrum, which may say for which slice and frame they are), or what `apply`
-        fills in: ``"spacing"``, ``"labelled"``.
+        fills in: ``"spacing"``, ``"labelled"``, ``"device"``.
     help : str
         The argument's paragraph of the docstring.
     """
@@ -92,6 +92,12 @@ class Operation:
         For operations that need the whole array, but little of it: ``whole(image, **parameters)`` gives what must be
         known of all voxels, and ``part(piece, known, **parameters)`` the result on any piece of the array, exactly as
         the function gives it there.
+    settle : (callable, callable), optional
+        For operations on planes that choose a parameter by themselves: ``open(**parameters)`` says whether they are
+        to, and ``choose(planes, **parameters)`` gives, from a stack of slices, for each the `Remarks` with what is
+        chosen for it, so that the slices are treated alike.
+    side_by_side : bool
+        Whether slices may be worked on by several threads at once, as the function uses one for a slice.
     names : callable, optional
         For a result of labels: ``names(input, result, parameters)``, with ``plane`` among these, gives their `Label`;
         after the title otherwise.
@@ -106,6 +112,8 @@ class Operation:
     result: str = "image"
     tolerance: float = 0.0
     preview: tuple[Callable, Callable] | None = None
+    settle: tuple[Callable, Callable] | None = None
+    side_by_side: bool = False
     names: Callable[[Volume, Volume, Mapping[str, Any]], Mapping[int, Label]] | None = None
 
     @property
@@ -131,7 +139,12 @@ class Operation:
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """All arguments after the first, without those that `apply` fills in."""
-        return tuple(p for p in self._inputs[1:] if p.role not in ("spacing", "labelled"))
+        return tuple(p for p in self._inputs[1:] if p.role not in ("spacing", "labelled", "device"))
+
+    @property
+    def takes_device(self) -> bool:
+        """Whether it can be computed on a graphics card."""
+        return any(p.role == "device" for p in self._inputs)
 
     def told(self, volume: Volume) -> dict[str, bool]:
         """Return the arguments that say whether the voxels are labels."""
@@ -246,8 +259,25 @@ _ROWS = (
     Operation(morphology.opening, "Opening", "filter", halo=lambda p: morphology.reach(**p, times=2), result="same"),
     Operation(morphology.closing, "Closing", "filter", halo=lambda p: morphology.reach(**p, times=2), result="same"),
     Operation(frequency.spectrum, "Spectrum", "visualize", planes=True, whole=True, result="spectrum", tolerance=1e-5),
-    Operation(frequency.notch, "Notch filter", "filter", planes=True, whole=True, tolerance=1e-5),
-    Operation(frequency.band_reject, "Band-reject filter", "filter", planes=True, whole=True, tolerance=1e-5),
+    Operation(
+        frequency.notch,
+        "Notch filter",
+        "filter",
+        planes=True,
+        whole=True,
+        tolerance=1e-5,
+        settle=(frequency.are_centers_left_open, frequency.choose_centers),
+        side_by_side=True,
+    ),
+    Operation(
+        frequency.band_reject,
+        "Band-reject filter",
+        "filter",
+        planes=True,
+        whole=True,
+        tolerance=1e-5,
+        side_by_side=True,
+    ),
     Operation(spatial.affine, "Affine transform", "transform", tolerance=1e-5),
     Operation(spatial.resample, "Resample", "transform", tolerance=1e-5),
     Operation(spatial.reorient, "Reorient", "transform"),

@@ -15,6 +15,7 @@ import numpy as np
 from .apply import (
     WHOLE,
     choose_plane,
+    chosen_in,
     cut_to_slice,
     layer_arguments,
     name_classes,
@@ -22,6 +23,7 @@ from .apply import (
     require_kind,
     result_name,
     run_on_frame,
+    settled_slices,
     with_others,
     wrap,
 )
@@ -49,9 +51,21 @@ class Known:
 
     key: tuple = ()
     frames: dict[int, Any] = field(default_factory=dict)
+    # By frame, what was chosen for each of its slices.
+    slices: dict[int, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether anything was found out."""
+        return bool(self.frames or self.slices)
 
 
-def reach(name: str, volume: Volume | None = None, axis: int | None = None, plane: str | int | None = None) -> Reach:
+def reach(
+    name: str,
+    volume: Volume | None = None,
+    axis: int | None = None,
+    plane: str | int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Reach:
     """Say how much of a volume decides one slice of an operation's result.
 
     Parameters
@@ -64,6 +78,8 @@ def reach(name: str, volume: Volume | None = None, axis: int | None = None, plan
         Stored axis that the slice is a cut through.
     plane : str or int, optional
         As for `apply`.
+    parameters : mapping, optional
+        The answer for these; otherwise for parameters of which none is left to the operation to choose.
 
     Returns
     -------
@@ -80,7 +96,8 @@ def reach(name: str, volume: Volume | None = None, axis: int | None = None, plan
         return "volume"
     across = _plane_axis(row, volume, plane) if volume is not None else (0 if row.planes else None)
     if across is not None and (axis is None or across == axis):
-        return "slice"
+        open_ = row.settle is not None and parameters is not None and row.settle[0](**parameters)
+        return "statistics" if open_ and (volume is None or volume.grid.spatial_shape[across] > 1) else "slice"
     if row.halo is not None:
         return "slab"
     return "statistics" if row.preview is not None and across is None else "volume"
@@ -190,7 +207,10 @@ def _slice(row: Operation, data: np.ndarray, where: Where, values: dict, across,
             return np.expand_dims(np.zeros(np.delete(data.shape, axis), np.uint8), axis)
         if injected:
             injected = {"spacing": tuple(np.delete(spacing, axis))}
-        return np.expand_dims(row.function(np.take(data, index, axis), **cut, **injected), axis)
+        if where.frame not in known.slices:
+            known.slices[where.frame] = settled_slices(row, data, values, axis)
+        chosen = chosen_in(known.slices[where.frame], index)
+        return np.expand_dims(row.function(np.take(data, index, axis), **(cut | injected | chosen)), axis)
     if row.halo is not None and not any(roles[name] == "seeds" and values[name] is not None for name in values):
         halo = row.halo({**values, "spacing": spacing})
         width = int(halo[axis] if isinstance(halo, tuple | list) else halo)

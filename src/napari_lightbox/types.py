@@ -15,7 +15,8 @@ class Role:
     """What an array argument or result is, and so which layers may stand for it.
 
     `kind` is ``"image"``, ``"labels"``, ``"voxels"`` (one or the other), ``"seeds"`` (points) or ``"volume"`` (array
-    with its grid); ``"labelled"`` is no layer but says whether the voxels are labels, and is filled in.
+    with its grid); ``"labelled"`` is no layer but says whether the voxels are labels, and is filled in; ``"device"``
+    says where it is computed, which is no part of what is computed.
     """
 
     kind: str
@@ -28,6 +29,9 @@ AreLabels = Annotated[bool, Role("labelled")]
 # At the array level: (n, ndim) voxel indices. Through `apply`: (n, 3) world points (z, y, x) in LPS mm,
 # or (n, 4) with the frame index first.
 Seeds = Annotated[np.ndarray, Role("seeds")]
+
+# Where an array function computes: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+Device = Annotated[str, Role("device")]
 
 Border = Literal["reflect", "nearest", "mirror", "constant", "wrap"]
 OddSize = Annotated[int, {"min": 1, "max": 31, "step": 2, "unit": "voxels"}]

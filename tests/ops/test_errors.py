@@ -81,6 +81,16 @@ def test_what_holds_for_any_two_maps(seed):
         assert error.depth == pytest.approx(brute_depth(error, found.map, truth, spacing))
 
 
+def test_a_speck_beside_a_large_gap_does_not_make_it_a_split():
+    truth, guess = np.zeros((6, 30), int), np.zeros((6, 30), int)
+    truth[1:5, 2:28] = 1
+    guess[1:5, 2:10] = 1
+    guess[2, 14] = 1
+    assert [error.kind for error in find_errors(guess, truth).table] == ["too small"]
+    guess[1:5, 14:28] = 1
+    assert [error.kind for error in find_errors(guess, truth).table] == ["split"]
+
+
 def test_pieces_of_one_kind_are_never_joined_across_a_gap():
     truth, guess = np.zeros((9, 9), int), np.zeros((9, 9), int)
     guess[1, 1] = guess[2, 2] = guess[5, 5] = 4

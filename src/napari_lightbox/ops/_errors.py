@@ -104,7 +104,8 @@ def find_errors(
     Notes
     -----
     Voxels of an error touch by faces, edges or corners; so do those of an object. A gap splits an object if it touches
-    two or more pieces that were found of it; a bridge merges objects if it touches two or more. Distances are from
+    two or more pieces that were found of it and are at least as large as the gap; a bridge merges objects likewise.
+    Distances are from
     voxel centre to voxel centre, exact, and worked out for the voxels of errors only.
 
     Examples
@@ -178,7 +179,7 @@ def _kind(p: int, r: int, places: np.ndarray, guess: "_Objects", truth: "_Object
         return "confused"
     here, other, own = (guess, truth, p) if p else (truth, guess, r)
     # Pieces of the other side, of this label, that touch the error.
-    if len(other.touching(own, places)) > 1:
+    if len(other.touching(own, places, len(places))) > 1:
         return "merged" if p else "split"
     (piece,) = here.pieces_at(own, places[:1])
     if not other.meets(here, own, piece):
@@ -194,6 +195,7 @@ class _Objects:
         self.boxes = _boxes(labels)
         self._pieces: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._trees: dict[tuple[int, bool], spatial.cKDTree | None] = {}
+        self._sizes: dict[int, np.ndarray] = {}
         self._met: dict[int, set[int]] = {}
 
     def pieces(self, label: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -217,11 +219,16 @@ class _Objects:
         inside = ((local >= 0) & (local < pieces.shape)).all(axis=1)
         return set(np.unique(pieces[tuple(local[inside].T)]).tolist()) - {0}
 
-    def touching(self, label: int, places: np.ndarray) -> set[int]:
-        """Return the numbers of the pieces of a label that lie next to some places."""
-        offsets = np.stack(np.meshgrid(*[(-1, 0, 1)] * places.shape[1], indexing="ij"), axis=-1).reshape(1, -1)
+    def touching(self, label: int, places: np.ndarray, least: int) -> set[int]:
+        """Return the numbers of the pieces of a label, of so many voxels at least, that lie next to some places."""
+        offsets = np.stack(np.meshgrid(*[(-1, 0, 1)] * places.shape[1], indexing="ij"), axis=-1)
         around = (places[:, None] + offsets.reshape(-1, places.shape[1])).reshape(-1, places.shape[1])
-        return self.pieces_at(label, around)
+        found = self.pieces_at(label, around)
+        if len(found) < 2:
+            return found
+        if label not in self._sizes:
+            self._sizes[label] = np.bincount(self._pieces[label][0].ravel())
+        return {piece for piece in found if self._sizes[label][piece] >= least}
 
     def meets(self, other: "_Objects", label: int, piece: int) -> bool:
         """Whether a piece that `other` has of a label shares a voxel with this map's region of the label."""
