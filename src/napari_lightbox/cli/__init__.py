@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 where all went well; 1 where some of several cases failed; 2 where the command could not be done; 130 where
         it was stopped with Ctrl-C.
     """
+    process = argv is None
     argv = [*(sys.argv[1:] if argv is None else argv)]
     debug = "--debug" in argv
     argv = [_plain(a) for a in argv if a != "--debug"]
@@ -55,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Cancelled):
         bar.close()
         _say("stopped: unfinished results were not kept")
+        if process and "torch" in sys.modules:
+            # Its threads are still at work, and would make an end in good order a crash.
+            sys.stdout.flush()
+            os._exit(_STOPPED)
         return _STOPPED
     except Exception as error:
         bar.close()
@@ -89,7 +94,12 @@ def _parse(argv: list[str]) -> argparse.Namespace | None:
         if name == chosen:
             command.add_arguments(sub, argv)
             sub.set_defaults(run=command.run)
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        # Of the operation where one is chosen, whose help has the options.
+        words = [parser.prog, chosen, getattr(args, "operation", None)]
+        asked = " ".join(filter(None, words))
+        raise InputError(f"unrecognized arguments: {' '.join(a.strip() for a in unknown)}: see {asked} --help")
     if not hasattr(args, "run"):
         parser.print_help()
         return None

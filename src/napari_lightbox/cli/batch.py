@@ -1,6 +1,7 @@
 """Commands that go through many cases: recipes, models, training."""
 
 import argparse
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def _folder(path: str, suffix: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"folder {folder} cannot be made: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"folder {folder} cannot be written to: choose another folder")
     return folder
 
 
@@ -96,7 +99,7 @@ def _write_together(volumes: list[Volume], targets: list[Path]) -> None:
 
 def _require_made(recipe: Recipe, there: list[Path], files: list[str], args: argparse.Namespace) -> None:
     """Refuse results that other steps have made, or of another image: something was changed since."""
-    image = read_input(args, files[0])
+    image = read_input(args, files[0], _kind(recipe, args))
     for path in there:
         steps = read(path).history
         # Steps that the input came with stand before those of the recipe.
@@ -130,15 +133,20 @@ def run_recipe(args: argparse.Namespace) -> int:
     if wanted:
         names = ", ".join(repr(n) for n in sorted(wanted))
         raise InputError(f"the recipe needs further volumes ({names}): give each as --with NAME=FILE")
-    stem = Path(args.recipe).stem
+    stem, kind = Path(args.recipe).stem, _kind(recipe, args)
 
     def targets(name: str) -> list[Path]:
         return [folder / f"{name}_{stem}{args.suffix}"]
 
     def work(files: list[str]) -> list[Volume]:
-        return [recipe.run(read_input(args, files[0]), inputs=further)]
+        return [recipe.run(read_input(args, files[0], kind), inputs=further)]
 
     return _go_through(_cases(args.inputs), targets, work, recipe, args)
+
+
+def _kind(recipe: Recipe, args: argparse.Namespace) -> str | None:
+    """Return what the inputs are to be read as where the recipe was made of labels and no option says otherwise."""
+    return "labels" if recipe.kind == "labels" and args.read_as is None else None
 
 
 def _title(recipe: Recipe, name: str) -> str:
@@ -163,7 +171,7 @@ def predict(args: argparse.Namespace) -> int:
 
     card = models.read_card(args.model)
     folder, cases = _folder(args.out, args.suffix), _cases(args.inputs, len(card.input.channels))
-    model = models.load(args.model)
+    model = models.load(args.model, trust=args.trust)
     call = _call(args, card)
 
     def targets(name: str) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import FileError, InputError
 from . import reading
 from .reading import add_reading, number_list, read_input
+from .words import typed
 
 # Roles of parameters that are volumes, hence files here.
 _VOLUMES = ("image", "labels", "volume")
@@ -132,7 +133,10 @@ def _described(facts: dict[str, Any]) -> str:
         one, which = len(facts["gaps"]) == 1, ", ".join(map(str, facts["gaps"]))
         told = f"slice {which} (counted from 0) was" if one else f"slices {which} (counted from 0) were"
         lines.append(f"  gaps         {told} missing and {'is' if one else 'are'} interpolated")
-    lines += [f"  warning      {note}" for note in facts["notes"]]
+    if facts.get("frame_gaps"):
+        told = "; ".join(f"slice {z} of frame {t}" for t, z in facts["frame_gaps"])
+        lines.append(f"  gaps         {told} (counted from 0) missing and interpolated")
+    lines += [f"  warning      {typed(note)}" for note in facts["notes"]]
     return "\n".join(lines)
 
 
@@ -227,6 +231,8 @@ def _add_one_operation(parser: argparse.ArgumentParser, row: Any) -> None:
         parser.add_argument(
             "--plane", help=f"axial, coronal, sagittal, z, y or x: slice by slice{also} (default: {whole})"
         )
+    if row.takes_device:
+        parser.add_argument("--device", default="cpu", help="cpu, or a graphics card: cuda, cuda:1 (default cpu)")
     add_overwrite(parser)
     add_reading(parser)
 
@@ -241,7 +247,8 @@ def _run_apply(args: argparse.Namespace) -> int:
     target = check_target(args.out, args.overwrite)
     recipe = _recipe_target(args, row)
     _require_seeds(args, row)
-    kinds = {p.name: "labels" if p.role == "labels" else None for p in row.parameters}
+    # The mask of an operation on volumes may lie on another grid, but has labels, too.
+    kinds = {p.name: "labels" if p.role == "labels" or p.name == "mask" else None for p in row.parameters}
     roles = {p.name: p.role for p in row.parameters}
     values = {
         name.removeprefix("parameter_"): value for name, value in vars(args).items() if name.startswith("parameter_")
@@ -261,14 +268,15 @@ def _run_apply(args: argparse.Namespace) -> int:
         source = reading.read_labels(args, args.input, row.name)
     else:
         source = read_input(args, args.input)
-    result = apply(row.name, source, plane=plane, **values)
+    result = apply(row.name, source, plane=plane, device=getattr(args, "device", "cpu"), **values)
     save(result, target)
-    if row.input.role == "image":
+    # Labels are worked on one by one, and never interpolated.
+    if row.input.role in ("image", "voxels") or any(p.name == "order" for p in row.parameters):
         reading.tell_if_labels(args, source)
     if _in_mm(row, values):
         reading.tell_if_sizeless(source)
     for note in result.history[-1].get("notes", ()):
-        print(note)
+        print(typed(note))
     if recipe is not None:
         print(f"{Recipe.of(result).save(recipe)}: recipe of {len(result.history)} steps")
     return 0
@@ -369,6 +377,11 @@ def _add_predict(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files or DICOM folders; channels of a case in turn")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results, made if it is missing")
     parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="let the model's file run code of its own, now and later (TorchScript, .pt2)",
+    )
+    parser.add_argument(
         "--probability", action="append", default=[], metavar="NAME", help="keep the probability of this class, or all"
     )
     parser.add_argument("--uncertainty", action="store_true", help="keep the normalised entropy of the classes")
@@ -376,7 +389,12 @@ def _add_predict(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     parser.add_argument("--window", metavar="X,Y[,Z]", help="size of the sliding window, voxels (default: the card's)")
     parser.add_argument("--overlap", type=float, help="share that neighbouring windows have in common, 0 to below 1")
     parser.add_argument("--blending", choices=("gaussian", "constant"), help="weights inside a window")
-    parser.add_argument("--mirror", action="store_true", help="average over mirrored windows; several times slower")
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="average over mirrored windows, several times slower (default: as the model is meant to be run)",
+    )
     parser.add_argument("--suffix", default=".nii.gz", help="format of the results (default .nii.gz)")
     add_overwrite(parser)
     add_reading(parser)
@@ -404,6 +422,18 @@ def _run_measure(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _add_evaluate(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    from .evaluate import add_arguments
+
+    add_arguments(parser)
+
+
+def _run_evaluate(args: argparse.Namespace) -> int:
+    from .evaluate import run
+
+    return run(args)
+
+
 def _add_outputs(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     from .outputs import add_arguments
 
@@ -425,6 +455,21 @@ def _batch(name: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
+# bench ----------------------------------------------------------------------------------------------------------
+
+
+def _add_bench(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    from . import bench
+
+    bench.add_arguments(parser)
+
+
+def _run_bench(args: argparse.Namespace) -> int:
+    from . import bench
+
+    return bench.run(args)
+
+
 COMMANDS = {
     "demo": Command(
         "see everything at work on a volume: in a napari window, or as files and a report", _add_demo, _run_demo
@@ -436,7 +481,9 @@ COMMANDS = {
     "run": Command("run a recipe over one volume or many", _add_run, _batch("run_recipe")),
     "predict": Command("run a model over volumes", _add_predict, _batch("predict")),
     "outputs": Command("load what a model said elsewhere onto its image", _add_outputs, _run_outputs),
+    "evaluate": Command("compare labels with a reference: scores, errors, a page", _add_evaluate, _run_evaluate),
     "models": Command("list the shipped models and what their cards say", _add_models, _run_models),
     "phantom": Command("write a DICOM series of the thorax phantom, in order or spoilt", _add_phantom, _run_phantom),
     "train": Command("train a shipped model anew", _add_train, _batch("train")),
+    "bench": Command("measure how fast the operations are here, beside other libraries", _add_bench, _run_bench),
 }

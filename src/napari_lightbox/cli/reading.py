@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, InputError
-from .words import err
+from .words import err, typed
 
 _MOST_LABEL = 65535  # no number of a label is larger
 _MOST_LABELS = 1000  # nor has a file more of them
@@ -120,14 +120,25 @@ def _masks_of(args: argparse.Namespace, path: str):
 
 
 def _told(args: argparse.Namespace, path: str, volume: Any) -> Any:
-    """Print the notes of a volume, each once for a file."""
+    """Print the notes of a volume, each once for a file, and which options say nothing to it."""
     told = vars(args).setdefault("told", set())
     several = len(getattr(args, "inputs", ())) > 1
-    for note in map(str, volume.meta.get("notes") or ()):
+    notes = [typed(str(n)) for n in volume.meta.get("notes") or ()]
+    if not Path(path).is_dir() and any(path.lower().endswith(s) for s in _without_series()):
+        unused = [option for option, given in (("--series", args.series), ("--even", args.even)) if given]
+        notes += [f"{' and '.join(unused)} choose what is read of DICOM, and change nothing here"] * bool(unused)
+    for note in notes:
         if (path, note) not in told:
             told.add((path, note))
             err(f"note: {f'{path}: ' if several else ''}{note}")
     return volume
+
+
+def _without_series() -> list[str]:
+    """Return the suffixes of files that are no DICOM."""
+    from ..io import suffixes
+
+    return [s for s in suffixes() if s != ".dcm"]
 
 
 # What the values can be -------------------------------------------------------------------------------------------
@@ -196,10 +207,13 @@ def tell_if_labels(args: argparse.Namespace, volume: Any) -> None:
 
     meta, dtype = volume.meta, np.dtype(volume.data.dtype)
     told = args.read_as is not None or meta.get("modality") or meta.get("unit") or volume.history
-    if told or volume.kind != "image" or dtype.kind not in "iu":
+    if told or volume.kind != "image" or dtype.kind not in "iuf":
         return
     data = np.asarray(volume.data)
-    if not data.size or data.min() < 0 or data.max() > _MOST_LABEL:
+    # NaN is neither.
+    if not data.size or not (data.min() >= 0 and data.max() <= _MOST_LABEL):
+        return
+    if dtype.kind == "f" and not all(np.array_equal(np.rint(part), part) for part in data):
         return
     # Few voxels hold few values, whatever they are.
     if _distinct(data) <= min(_FEW_VALUES, data.size // _VOXELS_A_LABEL):

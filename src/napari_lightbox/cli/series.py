@@ -6,8 +6,9 @@ from dataclasses import fields
 from typing import Any
 
 from ..io.series import SeriesInfo
+from .words import typed
 
-_COLUMNS = ("no.", "series", "modality", "size (x, y, z)", "spacing (mm)", "frames", "files", "pixels")
+_COLUMNS = ("no.", "series", "modality", "size (x, y, z)", "spacing (mm)", "contents", "files", "pixels")
 _RIGHT = ("files",)  # columns set flush right
 _INDENT = "  "
 
@@ -38,9 +39,9 @@ def as_text(found: Sequence[SeriesInfo]) -> str:
             lines += [_INDENT + _study(series)] if series.kind != "damaged" else []
             lines.append(2 * _INDENT + _line(_COLUMNS, widths))
         lines.append(2 * _INDENT + _line(row, widths))
-        lines += [f"{4 * _INDENT}warning: {text}" for text in series.warnings]
+        lines += [f"{4 * _INDENT}warning: {typed(text)}" for text in series.warnings]
         if series.problem:
-            lines.append(f"{4 * _INDENT}cannot be opened: {series.problem}")
+            lines.append(f"{4 * _INDENT}cannot be opened: {typed(series.problem)}")
     return "\n".join(lines)
 
 
@@ -62,7 +63,7 @@ def _row(series: SeriesInfo) -> tuple[str, ...]:
         series.modality,
         " x ".join(str(n) for n in series.size) if all(series.size) else "",
         " x ".join(f"{v:.4g}" for v in series.spacing) if series.spacing else "",
-        _frames(series.frames),
+        series.contents or _frames(series.frames),
         str(len(series.files)),
         series.syntax,
     )
@@ -72,7 +73,7 @@ def _frames(frames: Any) -> str:
     if frames is None:
         return ""
     unit = f" {frames.unit}" if frames.unit else ""
-    return f"{frames.count} ({frames.kind} {frames.values[0]:g} to {frames.values[-1]:g}{unit})"
+    return f"{frames.count} frames ({frames.kind} {frames.values[0]:g} to {frames.values[-1]:g}{unit})"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
