@@ -29,7 +29,9 @@ VARIANTS = {
     "jitter": "positions are rounded and off by up to 2 micrometres",
     "uneven": "slices lie 7.5, 10 or 12.5 mm apart",
     "time": "a beating heart: several moments at every position, in one series",
+    "time-missing": "the same, but one image of one moment is not there",
 }
+_IN_TIME = ("time", "time-missing")
 _NOTICE = "Simulated phantom, not for clinical use"
 _TILT = 15.0  # degrees
 # Slices that are missing or doubled, as a share of the stack.
@@ -61,7 +63,8 @@ def series_phantom(variant: str = "plain", seed: int = 0, grid: Grid | None = No
     -------
     image, labels : Volume
         HU, int16, and what every voxel is. Of ``"missing"`` it has all slices, of ``"tilt"`` a sheared grid, of
-        ``"time"`` frames; of ``"uneven"`` it is four times as fine along z, and the slices are some of its own.
+        ``"time"`` frames, for ``"time-missing"`` all of them; of ``"uneven"`` it is four times as fine along z, and the
+        slices are some of its own.
 
     Raises
     ------
@@ -72,7 +75,7 @@ def series_phantom(variant: str = "plain", seed: int = 0, grid: Grid | None = No
         raise InputError(f"variant {variant!r} is unknown: use one of {', '.join(VARIANTS)}")
     if seed < 0:
         raise InputError(f"seed {seed} must not be negative")
-    if variant == "time":
+    if variant in _IN_TIME:
         grid = grid or Grid.from_spacing((16.0, 10.0, 11.0), (10, 24, 32), (-90.0, -110.0, -170.5))
         return phantoms.beating_heart(4, grid, seed=seed)
     grid = grid or Grid.from_spacing((10.0, 6.0, 6.5), (20, 56, 58), (-105.0, -160.0, -185.0))
@@ -100,7 +103,7 @@ def write_series(
         Of the person, and of all UIDs. Series of one seed show one patient, in one study and frame of reference.
     grid : Grid, optional
         Where the voxels lie; by default 58 x 56 x 20 of 6.5 x 6 x 10 mm (x, y, z), for ``"time"`` 32 x 24 x 10 of
-        11 x 10 x 16 mm at 4 moments.
+        11 x 10 x 16 mm at 4 moments; so for ``"time-missing"``.
 
     Returns
     -------
@@ -207,6 +210,11 @@ def _moments(image: Volume, rng: np.random.Generator) -> list[_File]:
     return [_File(f.index, frame) for frame in range(image.frame_count) for f in _all_slices(image, rng)]
 
 
+def _moments_missing(image: Volume, rng: np.random.Generator) -> list[_File]:
+    gone = (1, spoilt_slice(image.grid.spatial_shape[0]))
+    return [f for f in _moments(image, rng) if (f.frame, f.index) != gone]
+
+
 _PLANS: dict[str, Callable[[Volume, np.random.Generator], list[_File]]] = {
     "missing": _missing,
     "duplicate": _duplicate,
@@ -214,6 +222,7 @@ _PLANS: dict[str, Callable[[Volume, np.random.Generator], list[_File]]] = {
     "jitter": _jitter,
     "uneven": _uneven,
     "time": _moments,
+    "time-missing": _moments_missing,
 }
 
 

@@ -16,7 +16,7 @@ from .catalogue import operation
 from .errors import FileError, InputError
 from .io._atomic import replacing
 from .progress import track
-from .volume import Volume
+from .volume import KINDS, Volume
 
 _FORMAT = 1
 # How the viewer records that voxels were painted.
@@ -32,7 +32,7 @@ class Step:
     operation : str
         Name in the catalogue, or ``"predict"``.
     parameters : mapping
-        All parameters, as plain values. A further volume is written as ``{"volume": name, "grid": ...}``.
+        All parameters, as plain values. A further volume is written as ``{"volume": name, "kind": ..., "grid": ...}``.
     plane : str or int, optional
         Plane the operation ran in, slice by slice.
     record : mapping
@@ -96,11 +96,24 @@ class Step:
         if self.operation == "predict":
             return "image"
         roles = {p.name: p.role for p in operation(self.operation).parameters}
-        return next(
-            roles.get(argument, "volume")
+        argument, value = next(
+            (argument, v)
             for argument, v in self.parameters.items()
             if isinstance(v, Mapping) and str(v.get("volume")) == name
         )
+        # What the operation takes, and where that may be either, what it was given.
+        role = roles.get(argument, "volume")
+        return "labels" if role == "volume" and value.get("kind") == "labels" else role
+
+    @property
+    def kind(self) -> str | None:
+        """What the step works on, ``"labels"`` or another kind of volume; None where nobody knows."""
+        if self.operation in (_BY_HAND, "predict"):
+            return None
+        if operation(self.operation).input.role == "labels":
+            return "labels"
+        found = self.record.get("kind")
+        return found if found in KINDS else None
 
 
 @dataclass(frozen=True)
@@ -151,6 +164,8 @@ class Recipe:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise FileError(f"recipe {path} cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise FileError(f"{path} is not a recipe, it is no text: give the .json that was saved as one") from error
         except ValueError as error:
             raise FileError(f"recipe {path} is not JSON: {error}") from error
         if not isinstance(content, dict) or not isinstance(content.get("steps"), list):
@@ -202,6 +217,11 @@ class Recipe:
         True
         """
         return len(steps) == len(self.steps) and all(a.made(b) for a, b in zip(self.steps, steps, strict=True))
+
+    @property
+    def kind(self) -> str | None:
+        """What the first step works on: ``"labels"`` or another kind of volume; None where nobody knows."""
+        return self.steps[0].kind if self.steps else None
 
     @property
     def inputs(self) -> dict[str, str]:

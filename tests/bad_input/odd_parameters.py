@@ -27,7 +27,10 @@ TEXTS = [
     "x",
     "0, 0 > 1, 1",
 ]
-TEXTS += ["0, 0 > 0.5, 0; 9, 0 > 9, 0; 0, 9 > 0, 9; 9, 9 > 9, 8", "1, 0.1, 0; 0, 1, 0.5; 0.001, 0, 1"]
+# Enough for polynomials of degree 3 in a section.
+PAIRS = "; ".join(f"{x}, {y} > {x + (x > 6) / 2}, {y}" for x in (0, 3, 6, 9) for y in (0, 3, 6, 9))
+HOMOGRAPHY = "1, 0.1, 0; 0, 1, 0.5; 0.001, 0, 1"
+TEXTS += ["0, 0 > 0.5, 0; 9, 0 > 9, 0; 0, 9 > 0, 9; 9, 9 > 9, 8", HOMOGRAPHY]
 
 
 def fitting(parameter: Parameter) -> st.SearchStrategy:
@@ -45,7 +48,9 @@ def fitting(parameter: Parameter) -> st.SearchStrategy:
         return st.floats(max(low, -50), min(high, 50))
     if any(str(k).startswith("tuple") for k in kinds):
         return st.tuples(*[st.floats(max(low, 0.3), min(high, 5))] * 3)
-    return st.sampled_from(TEXTS)
+    # Of texts with a grammar of their own hardly one of those for everything would do.
+    right = {"pairs": [PAIRS], "homography": [HOMOGRAPHY]}.get(parameter.name, [])
+    return st.sampled_from([*TEXTS, *right * len(TEXTS)])
 
 
 def values(parameter: Parameter) -> st.SearchStrategy:

@@ -17,7 +17,7 @@ BROKEN = [
     ("MR_truncated.dcm", "cannot be decoded"),
     ("no_meta.dcm", "DICM is missing"),
     ("rtplan_truncated.dcm", "RTPLAN"),
-    ("badVR.dcm", "RTDOSE"),
+    ("badVR.dcm", "NumberOfFrames = 1A, where a number is needed"),
     ("empty_charset_LEI.dcm", "no image"),
     ("not-nifti.nii", "not a NIfTI file"),
     ("truncated_60pct.nii.gz", "cut short"),

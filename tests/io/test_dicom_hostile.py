@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from napari_lightbox import io
-from napari_lightbox.errors import LightboxError
+from napari_lightbox.errors import FileError, LightboxError
 from napari_lightbox.geometry import Grid
 from napari_lightbox.io.series import list_series
 
 pytest.importorskip("pydicom")
 import pydicom
-from dicom_writing import item, write_enhanced, write_mosaic, write_series
+from dicom_writing import dataset, item, plane, write_enhanced, write_mosaic, write_series
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -25,7 +25,9 @@ NAMES = (
     "PatientID StudyDate TriggerTime DiffusionBValue TemporalPositionIndex FrameContentSequence "
     "PlanePositionSequence PlaneOrientationSequence PixelMeasuresSequence SharedFunctionalGroupsSequence "
     "PerFrameFunctionalGroupsSequence DimensionIndexValues MRDiffusionSequence PixelData SeriesInstanceUID "
-    "SeriesNumber Modality SOPClassUID "
+    "SeriesNumber Modality SOPClassUID GridFrameOffsetVector DoseGridScaling DoseUnits DoseType "
+    "RealWorldValueMappingSequence RealWorldValueSlope RealWorldValueIntercept RealWorldValueFirstValueMapped "
+    "RealWorldValueLastValueMapped MeasurementUnitsCodeSequence CodeValue "
 )
 VALUES = [
     None, "", "abc", 0, -1, 1, 7, 65535, 2**31, 1e30, "nan", "1e999", "999999", [1, 2], [0] * 6, ["nan"] * 3,
@@ -48,6 +50,25 @@ def enhanced(folder, data):
 def mosaics(folder, data):
     for t in range(2):
         write_mosaic(folder / f"{t}.dcm", data[t], GRID, AcquisitionTime=f"12000{t}")
+
+
+def incomplete(folder, data):
+    """Write two frames, one of which lacks an image, and a mapping to real values."""
+    one = item(RealWorldValueSlope=0.5, RealWorldValueIntercept=1, MeasurementUnitsCodeSequence=item(CodeValue="mm"))
+    one.add_new(0x00409216, "SS", 0)
+    one.add_new(0x00409211, "SS", 99)
+    write_series(
+        folder, data, GRID, lambda t, z: {"TriggerTime": 50 * t, "RealWorldValueMappingSequence": [one]}, SeriesNumber=1
+    )
+    sorted(folder.glob("*.dcm"))[1].unlink()
+
+
+def dose(folder, data):
+    ds = dataset(4, 5, kind="1.2.840.10008.5.1.4.1.1.481.2", Modality="RTDOSE", DoseGridScaling=0.01, DoseUnits="GY")
+    ds.ImagePositionPatient, ds.ImageOrientationPatient, ds.PixelSpacing = plane(GRID, 0)
+    ds.NumberOfFrames, ds.GridFrameOffsetVector, ds.PixelRepresentation = 3, [0, 2, 4], 0
+    ds.PixelData = data[0].astype("<u2").tobytes()
+    ds.save_as(folder / "d.dcm", enforce_file_format=True)
 
 
 def every_item(ds):
@@ -88,7 +109,7 @@ def one_sentence(work):
     return None
 
 
-@pytest.mark.parametrize("make", [series, enhanced, mosaics])
+@pytest.mark.parametrize("make", [series, enhanced, mosaics, incomplete, dose])
 @pytest.mark.parametrize("seed", range(12))
 def test_anything_in_a_header(tmp_path, make, seed):
     rng = np.random.default_rng([seed, len(make.__name__)])
@@ -133,3 +154,17 @@ def test_more_images_promised_than_a_file_could_hold(tmp_path, rng):
     ds.save_as(path)
     (info, *_) = [s for s in list_series(tmp_path) if s.problem]
     assert "is cut short: its header promises 640000000 bytes" in info.problem
+
+
+def test_a_sentence_shows_no_more_than_can_be_read(dicom_series):
+    """A length that swallows what follows makes a value of anything."""
+
+    def spoil(ds, index):
+        ds.add_new(0x00280030, "LO", "0.7\\0.9 (\x01\x02" + "x" * 3000)
+
+    with pytest.raises(FileError) as caught:
+        io.read(dicom_series(count=1, change=spoil)[0])
+    text = str(caught.value)
+    assert "PixelSpacing" in text
+    assert text.isprintable()
+    assert len(text) < 500

@@ -112,3 +112,84 @@ def test_random_private_headers_end_in_a_dict_or_an_error(rng):
                 spoilt[at] = rng.integers(0, 256)
             with contextlib.suppress(ValueError):
                 assert isinstance(_dicom_mosaic.csa(bytes(spoilt)), dict)
+
+
+# Without a slice normal -----------------------------------------------------------------------------------------
+
+
+def protocol(centres):
+    """Return the series header of the manufacturer with the scan protocol's list of slices."""
+    lines = ["### ASCCONV BEGIN ###", f"sSliceArray.lSize = {len(centres)}"]
+    for n, centre in enumerate(centres):
+        for axis, value in zip(("Sag", "Cor", "Tra"), centre, strict=True):
+            # What is 0 is left out.
+            lines += [f"sSliceArray.asSlice[{n}].sPosition.d{axis} = {value:.8f}"] if value else []
+    return csa({"MrPhoenixProtocol": ["\n".join([*lines, "### ASCCONV END ###"])]})
+
+
+def planned(path, data, grid, centres, block=0x20, **options):
+    """Write a mosaic that has the number of its slices and a protocol, but no normal."""
+
+    def change(ds):
+        ds.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", len(data))
+        if centres is not None:
+            ds.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(block, "OB", protocol(centres))
+
+    return write_mosaic(path, data, grid, header=b"", change=change, **options)
+
+
+def centres_of(grid):
+    """Return the centres of the slices as the protocol has them: of rows and columns as a whole, x, y, z."""
+    count, rows, columns = grid.shape
+    return np.array([grid.to_world((k, rows / 2, columns / 2))[::-1] for k in range(count)])
+
+
+@pytest.mark.parametrize("flip", [1, -1])
+@pytest.mark.parametrize("listed", [1, -1])
+def test_the_protocol_proves_the_order(tmp_path, rng, flip, listed):
+    """In whichever order it lists the slices: the first tile is at one end."""
+    grid = oblique(flip=flip)
+    data = rng.integers(0, 3000, grid.shape)
+    read = io.read(planned(tmp_path / "m.dcm", data, grid, centres_of(grid)[::listed]))
+    for index in np.ndindex(grid.shape):
+        place = np.rint(read.grid.to_index(grid.to_world(index))).astype(int)
+        assert read.data[tuple(place)] == data[index]
+    assert np.abs(read.grid.to_index(grid.to_world((0, 0, 0))) % 1).round(3).max() in (0, 1)
+
+
+def test_one_slice_needs_no_proof(tmp_path, rng):
+    grid = oblique(1)
+    data = rng.integers(0, 3000, grid.shape)
+    assert np.array_equal(io.read(planned(tmp_path / "m.dcm", data, grid, None)).data, data)
+
+
+@pytest.mark.parametrize("spoil", ["shifted", "centred", "fewer", "wider", "aside", "nothing", "not numbers"])
+def test_a_protocol_that_proves_nothing(tmp_path, rng, spoil):
+    grid = oblique()
+    centres = centres_of(grid)
+    step = centres[1] - centres[0]
+    centres = {
+        "shifted": centres + 0.5 * step,
+        "centred": centres - 3 * step,
+        "fewer": centres[:-1],
+        "wider": centres[0] + 1.2 * np.arange(7)[:, None] * step,
+        "aside": centres + 3 * grid.affine[:3, 2][::-1],
+        "nothing": None,
+        "not numbers": centres * np.nan,
+    }[spoil]
+    path = planned(tmp_path / "m.dcm", rng.integers(0, 99, grid.shape), grid, centres)
+    with pytest.raises(FileError, match=r"lacks the direction of the slices .*: export it again with all private"):
+        io.read(path)
+
+
+def test_a_real_protocol(data, tmp_path):
+    """Without the header that has the normal the mosaic lies where it lies with it."""
+    import pydicom
+
+    truth = io.read(data("dicom_transfer_syntaxes_head/1.dcm"))
+    ds = pydicom.dcmread(data("dicom_transfer_syntaxes_head/1.dcm"))
+    del ds[0x0029, 0x1010]
+    ds.save_as(tmp_path / "m.dcm")
+    read = io.read(tmp_path / "m.dcm")
+    assert np.array_equal(read.data, truth.data)
+    assert read.grid.distance(truth.grid) < 1e-4

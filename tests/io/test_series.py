@@ -15,6 +15,7 @@ from napari_lightbox.io.series import list_series
 
 pytest.importorskip("pydicom")
 import pydicom
+from dicom_objects import contour, square, write_rtstruct, write_seg
 from dicom_writing import dataset, write_series
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:pydicom")
@@ -145,6 +146,66 @@ def test_odd_headers_do_not_stop_the_list(dicom_series):
 def test_pixels_that_cannot_be_decoded_give_a_black_picture(dicom_series):
     (info,) = list_series(dicom_series(PixelData=bytes(20))[0])
     assert not info.thumbnail().any()
+
+
+# Segmentations --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_a_segmentation_has_the_size_of_its_masks(tmp_path, kind):
+    """Two segments on planes 2 and 5 of a stack: four planes, whatever the number of frames."""
+    grid = Grid.from_spacing((2.5, 0.8, 0.7), (9, 6, 7))
+    mask = np.eye(6, 7, dtype=np.uint8)
+    segments = (None,) if kind == "LABELMAP" else (1, 2)
+    frames = [(n, k, mask) for n in segments for k in (2, 4, 5)]
+    path = write_seg(tmp_path / "s.dcm", grid, frames, kind, segments=(1, 2))
+    (info,) = list_series(tmp_path)
+    assert (info.kind, info.modality, info.size, info.contents) == ("labels", "SEG", (7, 6, 4), "2 segments")
+    assert info.spacing == pytest.approx((0.7, 0.8, 2.5))
+    assert {v.grid.spatial_shape[::-1] for v in lb.read_masks(path)} == {info.size}
+
+
+def test_contours_are_counted(tmp_path):
+    grid = Grid.from_spacing((2.5, 0.8, 0.7), (9, 6, 7))
+    liver = ("liver", None, [contour(grid, k, square(1, 4)) for k in (2, 3)])
+    path = write_rtstruct(tmp_path / "s.dcm", {1: liver, 2: ("heart", None, liver[2][:1]), 3: ("nothing", None, [])})
+    (info,) = list_series(tmp_path)
+    assert (info.size, info.spacing, info.problem) == ((0, 0, 0), None, None)
+    assert info.contents == "2 structures, 3 contours"
+    write_rtstruct(path, {1: ("nothing", None, [])})
+    assert "holds no contours" in list_series(tmp_path)[0].problem
+
+
+def test_a_segmentation_that_cannot_be_placed_is_a_problem(tmp_path):
+    def forget(ds):
+        del ds.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
+
+    grid = Grid.from_spacing((2.5, 0.8, 0.7), (9, 6, 7))
+    write_seg(tmp_path / "s.dcm", grid, [(1, 0, np.eye(6, 7, dtype=np.uint8))], change=forget)
+    (info,) = list_series(tmp_path)
+    assert "where frame 1 lies" in info.problem
+    with pytest.raises(FileError, match="where frame 1 lies"):
+        info.load()
+
+
+def test_a_segmentation_that_is_asked_for_is_named(tmp_path, dicom_series):
+    """Its number stands in the list, but its file is what opens it."""
+    folder, _, _ = dicom_series()
+    grid = Grid.from_spacing((2.5, 0.8, 0.7), (9, 6, 7))
+    path = write_seg(folder / "s.dcm", grid, [(1, 0, np.eye(6, 7, dtype=np.uint8))])
+    for wanted in ("9", 9, "struct"):
+        with pytest.raises(FileError) as caught:
+            io.read(folder, series=wanted)
+        assert f"{path} holds a segmentation" in str(caught.value)
+        assert "open that file by itself" in str(caught.value)
+    assert io.read(folder).meta["modality"] == "CT"
+
+
+def test_sizes_of_real_segmentations(data):
+    found = [s for s in list_series(data("dicom_seg")) if s.kind == "labels"]
+    assert [(s.size[2], s.contents) for s in found] == [(3, "1 segment"), (165, "2 segments"), (3, "1 segment")]
+    for one in found:
+        assert {v.grid.spatial_shape[::-1] for v in one.load()} == {one.size}
 
 
 # The picture ----------------------------------------------------------------------------------------------------

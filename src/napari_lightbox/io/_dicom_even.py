@@ -1,5 +1,7 @@
 """Slices that are tilted, uneven or incomplete, resampled (linear) to an even, right-angled stack."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..ops import _resample
@@ -11,18 +13,24 @@ from ._dicom_stack import ON_PLACE, Stack
 
 # An interpolated slice whose neighbours are farther apart than this many usual distances fills a gap.
 _GAP = 1.5
+_MOST_TOLD = 6
 
 
-def resampled(data: np.ndarray, stack: Stack, found: Found) -> tuple[np.ndarray, np.ndarray]:
+def resampled(
+    data: np.ndarray, stack: Stack, found: Found, holes: Sequence[tuple[int, int]] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Resample to the even stack that `stack` proposes.
 
     Parameters
     ----------
     data : (frame, z, y, x) array
-        One slice for each of ``stack.positions``.
+        One slice for each of ``stack.positions``; what stands in `holes` is written over.
     stack : Stack
     found : Found
-        Gets notes, and where slices are uneven in ``meta["gaps"]`` the indices of those that fill a gap.
+        Gets notes; where slices are uneven in ``meta["gaps"]`` the indices of those that fill a gap, and in
+        ``meta["frame_gaps"]`` the [frame, slice] that were missing in single frames.
+    holes : sequence of (int, int)
+        Frame and position of images that are missing in that frame only; the first and last ones are none.
 
     Returns
     -------
@@ -32,15 +40,56 @@ def resampled(data: np.ndarray, stack: Stack, found: Found) -> tuple[np.ndarray,
         Of the result.
     """
     affine = stack.affine
+    filled = np.zeros(data.shape[:2], bool)
+    if holes:
+        filled[tuple(np.transpose(holes))] = True
+        _fill_holes(data, filled, stack)
     if stack.problem is not None:
-        data, between, gaps = _even(data, stack, found)
+        data, between, gaps, filled = _even(data, filled, stack, found)
         found.meta["gaps"] = gaps
         found.notes.append(_told(stack, between, gaps))
+    if holes:
+        found.meta["frame_gaps"] = np.argwhere(filled).tolist()
+        found.notes += _told_of_frames(filled)
     if stack.tilt:
         data, affine = _upright(data, affine, found)
         found.notes = [n for n in found.notes if not n.startswith("the gantry was tilted")]
         found.notes.append(f"a gantry tilt of {stack.tilt:.3g} degrees was resampled (linear) to right angles")
     return data, affine
+
+
+def _fill_holes(data: np.ndarray, filled: np.ndarray, stack: Stack) -> None:
+    """Interpolate along the stack, inside the frame, what is missing in single frames."""
+    for frame, place in track(np.argwhere(filled), "slices filled"):
+        there = np.flatnonzero(~filled[frame])
+        after = int(np.searchsorted(there, place))
+        below, above = there[after - 1], there[after]
+        data[frame, place] = _between(data[frame], stack.positions, below, above, stack.positions[place])
+
+
+def _between(slices: np.ndarray, positions: np.ndarray, below: int, above: int, place: float) -> np.ndarray:
+    share = (place - positions[below]) / (positions[above] - positions[below])
+    mixed = (1 - share) * slices[..., below, :, :].astype(np.float64) + share * slices[..., above, :, :]
+    return np.rint(mixed) if slices.dtype.kind in "iu" else mixed
+
+
+def _told_of_frames(filled: np.ndarray) -> list[str]:
+    """Say which slices of which frames are interpolated."""
+    by_slices: dict[str, list[int]] = {}
+    for frame in np.flatnonzero(filled.any(axis=1)).tolist():
+        by_slices.setdefault(_ranges(np.flatnonzero(filled[frame]).tolist()), []).append(frame)
+    words = [
+        f"slice{'s' * (not slices.isdecimal())} {slices} of frame{'s' * (len(frames) > 1)} {_ranges(frames)}"
+        for slices, frames in by_slices.items()
+    ]
+    if not words:
+        return []
+    one = filled.sum() == 1
+    listing = ", ".join(words[:_MOST_TOLD]) + (" and others" if len(words) > _MOST_TOLD else "")
+    return [
+        f"{listing} (counted from 0) {'was' if one else 'were'} missing and {'is' if one else 'are'} interpolated "
+        "(linear)"
+    ]
 
 
 def _told(stack: Stack, between: list[int], gaps: list[int]) -> str:
@@ -60,28 +109,40 @@ def _told(stack: Stack, between: list[int], gaps: list[int]) -> str:
     return note
 
 
-def _even(data: np.ndarray, stack: Stack, found: Found) -> tuple[np.ndarray, list[int], list[int]]:
-    """Interpolate along the stack; return the values, which slices are interpolated and which of these fill a gap."""
+def _even(
+    data: np.ndarray, filled: np.ndarray, stack: Stack, found: Found
+) -> tuple[np.ndarray, list[int], list[int], np.ndarray]:
+    """Interpolate along the stack.
+
+    Returns
+    -------
+    data : (frame, z, y, x) array
+    between, gaps : list of int
+        Slices that are interpolated, and those of these that fill a gap.
+    filled : (frame, z) array of bool
+        Slices, gaps aside, that come from what was `filled` in single frames.
+    """
     shape = (data.shape[0], stack.count, *data.shape[2:])
     require_memory(found.path, int(np.prod(shape)) * data.dtype.itemsize)
     result = np.empty(shape, data.dtype)
+    made = np.zeros(shape[:2], bool)
     between, gaps = [], []
     positions = stack.positions
     step = float(np.linalg.norm(stack.affine[:3, 0]))
     for place in track(range(stack.count), "slices resampled"):
         near = int(np.argmin(np.abs(positions - place)))
         if abs(positions[near] - place) <= ON_PLACE or not positions[0] < place < positions[-1]:
-            result[:, place] = data[:, near]
+            result[:, place], made[:, place] = data[:, near], filled[:, near]
             continue
         above = int(np.searchsorted(positions, place))
         below = above - 1
-        share = (place - positions[below]) / (positions[above] - positions[below])
-        mixed = (1 - share) * data[:, below].astype(np.float64) + share * data[:, above]
-        result[:, place] = np.rint(mixed) if data.dtype.kind in "iu" else mixed
+        result[:, place] = _between(data, positions, below, above, place)
         between.append(place)
         if positions[above] - positions[below] > _GAP * max(1.0, stack.usual / step):
             gaps.append(place)
-    return result, between, gaps
+        else:
+            made[:, place] = filled[:, below] | filled[:, above]
+    return result, between, gaps, made
 
 
 def _upright(data: np.ndarray, affine: np.ndarray, found: Found) -> tuple[np.ndarray, np.ndarray]:

@@ -5,53 +5,21 @@ left, b-value, gradient direction, echo time, inversion time and flip angle tell
 values at every position; after that the time, by the first clock that runs at every position. Where both a way of
 taking images and the time change, each way becomes a volume of its own with frames in time; b-values and gradient
 directions share one axis in the order of acquisition. What nothing tells apart are copies, if their pixels are
-the same.
+the same. Where a frame lacks single images, see `_dicom_holes`.
 """
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from ..errors import FileError
 from ..geometry import Frames
 from . import _dicom_marks as marks
+from ._dicom_holes import Positions, Sorted, put_in
 from ._dicom_marks import Mark
 from ._dicom_slices import Slice
 from ._dicom_stack import listed
-
-Positions = list[list[Slice]]
-
-
-@dataclass
-class Sorted:
-    """Slices of one volume.
-
-    Parameters
-    ----------
-    frames : list of list of Slice
-        Frame by frame, position by position.
-    axis : Frames or None
-        What the frames are.
-    suffix : str
-        What tells it apart from its siblings of the same series.
-    copies : list of (Slice, Slice)
-        Slice that is kept, and one at its place that is left out if it has the same pixels.
-    notes : list of str
-        What people should know.
-    meta : dict
-        Further facts: ``gradient_directions``, of each frame a unit vector in the patient's axes (LPS x, y, z), or
-        None without diffusion. Directions that GE writes along the axes of the image are not among them.
-    """
-
-    frames: list[list[Slice]]
-    axis: Frames | None = None
-    suffix: str = ""
-    copies: list[tuple[Slice, Slice]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    meta: dict[str, Any] = field(default_factory=dict)
 
 
 def sort_out(positions: Positions, name: str) -> list[Sorted]:
@@ -72,8 +40,8 @@ def sort_out(positions: Positions, name: str) -> list[Sorted]:
     if all(len(p) == 1 for p in positions):
         return [Sorted([[p[0] for p in positions]])]
     positions, copies = _without_copies(positions)
-    _require_even_counts(positions, name)
-    found = _by_text(positions, list(marks.TEXTS), name)
+    even = len({len(p) for p in positions}) == 1
+    found = _by_text(positions, list(marks.TEXTS), name) if even else _with_holes(positions, name)
     for one in found:
         kept = {id(s) for frame in one.frames for s in frame}
         one.copies = [pair for pair in copies if id(pair[0]) in kept]
@@ -106,16 +74,23 @@ def _known(positions: Positions) -> list[Mark]:
     return [*marks.TEXTS, *marks.WAYS, *single, *marks.dimensions(positions[0][0])]
 
 
-def _require_even_counts(positions: Positions, name: str) -> None:
+def _with_holes(positions: Positions, name: str) -> list[Sorted]:
+    """Sort what lacks images at some positions by the positions where all are there."""
     counts = [len(p) for p in positions]
+    whole = [p for p in positions if len(p) == max(counts)]
+    if len(whole) > 1:
+        try:
+            found = _by_text(whole, list(marks.TEXTS), name)
+        except FileError:
+            found = []
+        if found and put_in(found, positions, _known(positions)):
+            return found
     usual = Counter(counts).most_common(1)[0][0]
-    odd = [p for p in positions if len(p) != usual]
-    if odd:
-        text = [f"{len(p)} at the position of {p[0].label}" for p in odd]
-        raise FileError(
-            f"{name} holds {usual} images at most positions, but {listed(text)}: copy the whole series again, or take "
-            "the odd files out"
-        )
+    text = [f"{len(p)} at the position of {p[0].label}" for p in positions if len(p) != usual]
+    raise FileError(
+        f"{name} holds {usual} images at most positions, but {listed(text)}, and nothing in their headers tells for "
+        "sure which of them belong together: copy the whole series again, or take the odd files out"
+    )
 
 
 # Ways -------------------------------------------------------------------------------------------------------------
@@ -234,6 +209,8 @@ def _diffusion(positions: Positions, by: list[Mark], name: str) -> Sorted:
         order = np.lexsort((places, [np.mean(n) for n in numbers]))
         frames, values, directions = ([x[i] for i in order] for x in (frames, values, directions))
     notes, meta = [], {}
+    if any(marks.scaled(frame[0]) for frame in frames):
+        notes.append("b-values are the file's largest one times the squared length of the gradient, as GE writes them")
     if any(marks.along_image(frame[0]) for frame, d in zip(frames, directions, strict=True) if d):
         notes.append("gradient directions are left out: the file has them along the image, not along the patient")
     elif any(directions):

@@ -15,7 +15,6 @@ from ..progress import Cancelled, track
 _NO_IMAGE = {
     "RTSTRUCT": "contours (RTSTRUCT)",
     "RTPLAN": "a treatment plan (RTPLAN)",
-    "RTDOSE": "a dose grid (RTDOSE)",
     "SEG": "a segmentation (DICOM SEG)",
     "SR": "a report",
     "PR": "a presentation state",
@@ -35,7 +34,8 @@ _TAGS = (
     "AcquisitionDateTime ContentDate ContentTime TriggerTime TemporalPositionIdentifier "
     "NominalCardiacTriggerDelayTime NominalPercentageOfCardiacPhase FrameReferenceTime EchoTime EchoNumbers "
     "InversionTime FlipAngle ConvolutionKernel DiffusionBValue DiffusionGradientOrientation ComplexImageComponent "
-    "DimensionIndexSequence RedPaletteColorLookupTableDescriptor"
+    "DimensionIndexSequence RedPaletteColorLookupTableDescriptor RealWorldValueMappingSequence GridFrameOffsetVector "
+    "DoseGridScaling DoseUnits DoseType DoseSummationType"
 )
 # Elements of the manufacturers: group, creator, number in the creator's block.
 PRIVATE = {
@@ -54,6 +54,12 @@ PRIVATE = {
     "philips direction y": (0x2005, "Philips MR Imaging DD 001", 0xB1),
     "philips direction z": (0x2005, "Philips MR Imaging DD 001", 0xB2),
 }
+# Large ones, which are not kept of every file; see `Header.large`.
+LARGE = {
+    "siemens series csa": (0x0029, "SIEMENS CSA HEADER", 0x20),
+    "siemens protocol": (0x0021, "SIEMENS MR SDS 01", 0x19),
+}
+_LONGEST = 80  # characters of a value that a sentence shows
 # Blocks where manufacturers are found in practice; in the items of sequences they are further up.
 _BLOCKS = range(0x10, 0x16)
 _OUTER_BLOCKS = range(0x10, 0x13)
@@ -100,8 +106,10 @@ class Header:
         except (TypeError, ValueError):
             array = np.empty(0)
         if array.size != count:
+            needed = "a number is" if count == 1 else f"{count} numbers are"
             raise FileError(
-                f"{self.path} has {keyword} = {value}, where {count} numbers are needed: its header is wrong"
+                f"{self.path} has {keyword} = {shown(value)}, where {needed} needed: its header is wrong, export it "
+                "again"
             )
         return array
 
@@ -115,8 +123,8 @@ class Header:
         return float(array[0])
 
     def text(self, keyword: str) -> str:
-        """Return a value as text without blanks around it; empty where it is absent."""
-        return str(self.get(keyword, "")).strip()
+        """Return a value as one line of text without blanks around it; empty where it is absent."""
+        return one_line(str(self.get(keyword, "")).strip())
 
     def private(self, name: str, within: Any = None) -> Any:
         """Return an element of a manufacturer (`PRIVATE`), None where it is not there or not in plain sight.
@@ -124,18 +132,39 @@ class Header:
         Where the note of who reserved the block was stripped from a file, its usual place is taken if the scanner is
         of that manufacturer.
         """
-        group, creator, number = PRIVATE[name]
+        group, creator, number = PRIVATE[name] if name in PRIVATE else LARGE[name]
         place = self.dataset if within is None else within
         keys = place.keys()
         for block in _BLOCKS:
             tag = group << 16 | block << 8 | number
             if tag not in keys:
                 continue
-            reserved = str(place[group << 16 | block].value).strip().lower() if group << 16 | block in keys else ""
-            usual = block == _BLOCKS[0] and not reserved and name.split()[0] in self.text("Manufacturer").lower()
-            if usual or reserved == creator.lower():
-                return _plain(place[tag].value)
+            try:
+                reserved = str(place[group << 16 | block].value).strip().lower() if group << 16 | block in keys else ""
+                usual = block == _BLOCKS[0] and not reserved and name.split()[0] in self.text("Manufacturer").lower()
+                if usual or reserved == creator.lower():
+                    return _plain(place[tag].value)
+            except (Cancelled, MemoryError, FileError):
+                raise
+            except Exception as error:  # pydicom parses a value when it is asked for, and raises whatever it ran into
+                raise FileError(
+                    f"{self.path} has a private element that cannot be read ({group:04x},{block:02x}{number:02x}): its "
+                    "header is wrong"
+                ) from error
         return None
+
+    def large(self) -> "Header":
+        """Read the file's large elements of the manufacturers (`LARGE`)."""
+        import pydicom
+
+        tags = [group << 16 | block for group, _, _ in LARGE.values() for block in _BLOCKS]
+        tags += [group << 16 | block << 8 | number for group, _, number in LARGE.values() for block in _BLOCKS]
+        try:
+            return Header(self.path, pydicom.dcmread(self.path, stop_before_pixels=True, specific_tags=tags))
+        except (Cancelled, MemoryError):
+            raise
+        except Exception as error:  # a damaged file makes pydicom raise whatever its parser ran into
+            raise FileError(f"{self.path} has a DICOM header that cannot be read: copy the file again") from error
 
     @property
     def frames(self) -> int:
@@ -151,6 +180,11 @@ class Header:
         return self.get("PerFrameFunctionalGroupsSequence") is not None
 
     @property
+    def is_dose(self) -> bool:
+        """Whether it is the dose grid of a radiotherapy plan."""
+        return self.text("Modality") == "RTDOSE"
+
+    @property
     def is_mosaic(self) -> bool:
         """Whether many slices are tiled into one picture (Siemens)."""
         return "MOSAIC" in [str(v).upper() for v in np.atleast_1d(self.get("ImageType", []))]
@@ -160,6 +194,18 @@ class Header:
         """Transfer syntax by its name."""
         uid = self.dataset.file_meta.TransferSyntaxUID
         return str(getattr(uid, "name", uid))
+
+
+def shown(value: Any) -> str:
+    """Return a value for a sentence; that of a damaged header may be long, and hold anything."""
+    return one_line(str(value)[:_LONGEST]) + "..." * (len(str(value)) > _LONGEST)
+
+
+def one_line(text: str) -> str:
+    """Replace what cannot be printed on a line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 
 @cache
@@ -267,7 +313,7 @@ def scan(path: Path) -> Scan:
     found, unmarked = Scan(), []
     for file in track(paths, "headers read"):
         try:
-            header = _header(file, asked=not path.is_dir() or file.suffix.lower() == ".dcm")
+            header = _header(file, asked=not path.is_dir() or file.suffix.lower() == ".dcm", alone=not path.is_dir())
             if header is None:
                 unmarked.append(file)
             else:
@@ -292,8 +338,9 @@ def _note_shared(series: list[Series]) -> None:
         if _placed(one.first):
             by_uid.setdefault(one.first.text("SeriesInstanceUID"), []).append(one)
     for uid, sharing in by_uid.items():
+        owners = {_owner(one.first) for one in sharing}
         for one in sharing:
-            one.shared = bool(uid) and len(sharing) > 1
+            one.shared = bool(uid) and len(owners) > 1
 
 
 def _may_belong(path: Path, series: Series) -> bool:
@@ -308,9 +355,14 @@ def _in_order(series: Series) -> tuple:
     return (int(number) if number.lstrip("-").isdigit() else math.inf, str(series.first.path))
 
 
-def _header(path: Path, asked: bool) -> Header | None:
-    """Read one header; None for a file that is no DICOM and was not said to be."""
+def _header(path: Path, asked: bool, alone: bool) -> Header | None:
+    """Read one header; None for a file that is no DICOM and was not said to be.
+
+    `alone` says that it was named itself, and not found in a folder.
+    """
     import pydicom
+
+    again = "" if alone else ", or take it out of the folder"
 
     try:
         with open(path, "rb") as file:
@@ -320,26 +372,28 @@ def _header(path: Path, asked: bool) -> Header | None:
     if not marked:
         if asked:
             raise FileError(
-                f"{path} is not a complete DICOM file (its start with the mark DICM is missing): copy it again"
+                f"{path} is not a complete DICOM file (its start with the mark DICM is missing): copy or export it "
+                f"again as a DICOM file{again}"
             )
         return None
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_wanted())
         dataset.file_meta.TransferSyntaxUID  # noqa: B018 - absent in a damaged file
+        kind = one_line(str(getattr(dataset.file_meta.get("MediaStorageSOPClassUID", ""), "name", "")))
     except (Cancelled, MemoryError):
         raise
     except Exception as error:  # a damaged file makes pydicom raise whatever its parser ran into
-        raise FileError(f"{path} has a DICOM header that cannot be read: copy the file again") from error
+        raise FileError(f"{path} has a DICOM header that cannot be read: copy the file again{again}") from error
     header = Header(path, dataset)
     modality = header.text("Modality")
     if modality in _NO_IMAGE or header.get("Rows") is None or header.get("Columns") is None:
-        what = _NO_IMAGE.get(modality, "no image")
-        kind = str(getattr(getattr(dataset.file_meta, "MediaStorageSOPClassUID", ""), "name", ""))
+        what = _NO_IMAGE.get(modality)
         if modality not in _NO_IMAGE and "Image Storage" in kind:
             raise FileError(
-                f"{path} is cut short, it should hold a {kind.removesuffix(' Storage')}: copy the file again"
+                f"{path} is cut short, it should hold a {kind.removesuffix(' Storage')}: copy the file again{again}"
             )
-        error = NoImageError(f"{path} holds {what}, which cannot be opened as a volume: {_remedy(modality)}")
+        what = f"{what}, which cannot be opened as a volume" if what else "no image"
+        error = NoImageError(f"{path} holds {what}: {_remedy(modality)}")
         error.header = header
         raise error
     return header
@@ -371,5 +425,8 @@ def _key(header: Header) -> tuple:
     """
     alone = not _placed(header) or (header.frames > 1 and not header.enhanced)
     uid = header.text("SeriesInstanceUID") or str(header.path.parent)
-    owner = tuple(header.text(k) for k in ("PatientID", "PatientName", "StudyInstanceUID", "Modality", "SOPClassUID"))
-    return (uid, *owner, str(header.path)) if alone else (uid, *owner)
+    return (uid, *_owner(header), str(header.path)) if alone else (uid, *_owner(header))
+
+
+def _owner(header: Header) -> tuple[str, ...]:
+    return tuple(header.text(k) for k in ("PatientID", "PatientName", "StudyInstanceUID", "Modality", "SOPClassUID"))

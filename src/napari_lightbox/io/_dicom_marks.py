@@ -76,7 +76,29 @@ def _b_value(s: Slice) -> float | None:
         found = _number(s.header.private(name)) if found is None else found
     if found is None and (ge := _number(s.header.private("ge b-value"))) is not None:
         found = ge % 1e9 if ge >= 1e9 else ge  # newer scanners add 1e9 as a mark
+        if (share := _ge_share(s)) is not None:
+            found = float(round(found * share))
     return None if found is not None and found < 0 else found
+
+
+def _ge_share(s: Slice) -> float | None:
+    """Return the share of the b-value that an image of GE has; None where it has all of it.
+
+    Where a scan has several b-values, GE writes the largest into every image, and gradients that are shorter by the
+    square root of the share. A length of nearly 1 is rounding, one of nearly 0 an image without a direction.
+    """
+    try:
+        vector = np.array([s.header.private(f"ge direction {axis}") for axis in "xyz"], dtype=float)
+    except (TypeError, ValueError):
+        return None
+    length = float(np.linalg.norm(vector)) if vector.shape == (3,) else math.nan
+    return length**2 if 0.03 < length < 0.97 else None
+
+
+def scaled(s: Slice) -> bool:
+    """Whether the b-value was made from the length of the gradient."""
+    public = _number(_value(s, "DiffusionBValue", "MRDiffusionSequence"))
+    return public is None and s.header.private("ge b-value") is not None and _ge_share(s) is not None
 
 
 def _direction(s: Slice) -> tuple[float, ...] | None:

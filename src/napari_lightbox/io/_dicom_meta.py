@@ -74,6 +74,8 @@ def describe(found: Found, slices: Sequence[Slice], part: Part) -> None:
     elif not unit and modality == "CT" and rescale.inter != 0:
         unit = "HU"
     meta = found.meta
+    if middle.is_dose:
+        unit = _dose_unit(middle, found)
     meta["modality"] = modality
     # US: "unspecified".
     meta["unit"] = "" if unit == "US" else unit
@@ -95,6 +97,18 @@ def describe(found: Found, slices: Sequence[Slice], part: Part) -> None:
         meta["padding_value"] = padding[0] * rescale.slope + rescale.inter
     if middle.text("PhotometricInterpretation") == "MONOCHROME1":
         found.notes.append("MONOCHROME1: low values are meant to be shown bright")
+
+
+def _dose_unit(header: Header, found: Found) -> str:
+    """Return the unit of a dose grid; say what kind of dose it is where it is not plainly a physical one."""
+    units, kind, of = (header.text(k).upper() for k in ("DoseUnits", "DoseType", "DoseSummationType"))
+    found.meta["dose"] = {"type": kind, "of": of}
+    if kind not in ("", "PHYSICAL"):
+        found.notes.append(f"the dose is not the physical one, its type is {kind}")
+    if units == "GY":
+        return "Gy"
+    found.notes.append("the dose is relative, not in Gy" if units == "RELATIVE" else "the unit of the dose is not told")
+    return "relative dose" if units == "RELATIVE" else ""
 
 
 def _windows(image: Slice) -> list[dict[str, Any]]:

@@ -1,10 +1,13 @@
 """Siemens mosaics: the slices of a volume tiled into one picture, left to right and top to bottom.
 
-Image Position (Patient) of such a file is that of a slice as large as the whole picture. The direction from slice to
-slice stands in the manufacturer's own header (CSA) only.
+Image Position (Patient) of such a file is that of a slice as large as the whole picture, about the same centre. The
+direction from slice to slice stands in the manufacturer's own header (CSA). Where it does not, Image Orientation
+(Patient) leaves two directions, and the scan protocol decides: it lists the centres of all slices, and where the first
+tile is that at one end of this list, the slices run towards the other end. Without that proof a mosaic is refused.
 """
 
 import math
+import re
 import struct
 
 import numpy as np
@@ -12,6 +15,9 @@ import numpy as np
 from ..errors import FileError
 from ._dicom_headers import Header
 
+_NEAR = 0.05  # of the distance of slices: how far off the protocol may be
+_SLICE = re.compile(r"sSliceArray\.asSlice\[(\d{1,5})\]\.sPosition\.d(Sag|Cor|Tra)\s*=\s*(\S+)")
+_PATIENT_AXES = ("Sag", "Cor", "Tra")
 _MOST = 4096  # tags, or items of a tag; more means that the header is damaged
 
 
@@ -102,11 +108,13 @@ def tiles(
     """
     count, normal = _count_and_normal(header)
     distance = header.number("SpacingBetweenSlices", 0) or header.number("SliceThickness", 0)
+    if normal is None and count is not None and all(v is not None for v in (position, orientation, spacing)):
+        normal = _proved(header, count, distance, position, orientation, np.array([size[1], size[0]]) * spacing[::-1])
     absent = [
         name
         for name, value in {
             "the number of slices": count,
-            "the direction of the slices (CSA header)": normal,
+            "the direction of the slices (CSA header, or slice positions of the protocol)": normal,
             "the distance of the slices": distance if distance > 0 else None,
             "Image Position (Patient)": position,
             "Image Orientation (Patient)": orientation,
@@ -131,6 +139,63 @@ def tiles(
         raise FileError(f"{header.path} is a Siemens mosaic whose slices do not lie side by side: its header is wrong")
     corner = position + row * spacing[1] * (size[1] - tile[1]) / 2 + column * spacing[0] * (size[0] - tile[0]) / 2
     return tile, corner + np.outer(np.arange(count) * distance, normal)
+
+
+def _proved(
+    header: Header, count: int, distance: float, position: np.ndarray, orientation: np.ndarray, extent: np.ndarray
+) -> np.ndarray | None:
+    """Return the direction from slice to slice where it can be proved; None where it cannot.
+
+    Parameters
+    ----------
+    extent : (2,) array
+        Of the whole picture along a row and along a column, mm.
+    """
+    row, column = orientation[:3], orientation[3:]
+    normal = np.cross(row, column)
+    length = np.linalg.norm(normal)
+    if not abs(length - 1) < 1e-2:
+        return None
+    normal = normal / length
+    if count == 1:
+        return normal
+    centres = _planned(header)
+    if centres is None or len(centres) != count or not distance > 0:
+        return None
+    # Of the first tile, as the picture lies about its centre.
+    first = position + row * extent[0] / 2 + column * extent[1] / 2
+    beside = centres - first
+    depths = np.sort(beside @ normal)
+    even = np.abs(np.diff(depths) - distance).max() <= _NEAR * distance
+    flat = np.linalg.norm(beside - np.outer(beside @ normal, normal), axis=1).max() <= distance
+    at_low, at_high = (abs(end) <= _NEAR * distance for end in (depths[0], depths[-1]))
+    if not (even and flat) or at_low == at_high:
+        return None
+    return normal if at_low else -normal
+
+
+def _planned(header: Header) -> np.ndarray | None:
+    """Return the centres of the slices (x, y, z in LPS) that the scan protocol lists; None where it does not."""
+    large = header.large()
+    content, text = large.private("siemens series csa"), large.private("siemens protocol")
+    if isinstance(content, bytes):
+        try:
+            tags = csa(content)
+        except ValueError:
+            tags = {}
+        text = next((tags[name][0] for name in ("MrPhoenixProtocol", "MrProtocol") if tags.get(name)), text)
+    text = text.decode("latin-1") if isinstance(text, bytes) else str(text or "")
+    found: dict[int, list[float]] = {}
+    for number, axis, value in _SLICE.findall(text):
+        try:
+            found.setdefault(int(number), [0.0, 0.0, 0.0])[_PATIENT_AXES.index(axis)] = float(value)
+        except ValueError:
+            return None
+    # A coordinate of 0 is left out, and so is all of a slice at the isocentre.
+    count = re.search(r"sSliceArray\.lSize\s*=\s*(\d+)", text)
+    if count is None or not 0 < int(count[1]) <= _MOST:
+        return None
+    return np.array([found.get(n, [0.0, 0.0, 0.0]) for n in range(int(count[1]))])
 
 
 def _count_and_normal(header: Header) -> tuple[int | None, np.ndarray | None]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..errors import FileError
-from . import _dicom_frames
+from . import _dicom_frames, _dicom_holes
 from ._dicom_frames import Sorted
 from ._dicom_headers import Header, Series
 from ._dicom_slices import Slice, slices_of
 from ._dicom_stack import Stack, alike, axes, by_position, listed, stack
 
+_REMEDY_HOLES = "open it with even=True (--even on the command line), which interpolates them within their frames"
 REMEDY = "open it with even=True (--even on the command line), which resamples it to even slices"
 _PLANES = ("sagittal", "coronal", "axial")
 
@@ -75,6 +76,11 @@ class Part:
         if self.stack is not None and self.stack.problem is not None:
             copy = "copy the whole series again, or " if self.stack.missing else ""
             return FileError(f"{self.stack.problem}; {copy}{REMEDY}")
+        if self.sorted is not None and self.sorted.holes:
+            return FileError(
+                f"{self.subject} lacks images that its other frames have: {_dicom_holes.told(self.sorted)}; copy the "
+                f"whole series again, or {_REMEDY_HOLES}"
+            )
         return None
 
     @property
@@ -102,7 +108,10 @@ class Part:
 
     def summary(self) -> str:
         """Number, title, modality and count of images, for a list to choose from."""
-        count = sum(len(f) for f in self.sorted.frames) if self.sorted else sum(h.frames for h in self.headers)
+        if self.sorted:
+            count = sum(len(f) for f in self.sorted.frames) - len(self.sorted.holes)
+        else:
+            count = sum(h.frames for h in self.headers)
         images = f"{count} image{'s' * (count > 1)}"
         return f"{self.text_number or '?'}: {self.title!r}, {self.first.text('Modality')}, {images}"
 
@@ -114,6 +123,16 @@ def _subject(series: Series, headers: Sequence[Header], suffix: str) -> str:
     return f"series {series.number or '?'} {title!r} in {headers[0].path.parent}"
 
 
+def closed(part: Part) -> Part:
+    """Return a part without the frames, or positions, at whose ends images are missing."""
+    one = _dicom_holes.with_closed_ends(part.sorted, part.subject)
+    if one is part.sorted:
+        return part
+    return replace(
+        part, sorted=one, stack=_one_stack(one, part.subject), notes=[*part.notes, *one.notes[len(part.sorted.notes) :]]
+    )
+
+
 def parts_of(all_series: Sequence[Series]) -> list[Part]:
     """Return the volumes of all series, each with its slices sorted and placed, or with its problem."""
     parts = [part for series in all_series for part in _parts_of_one(series)]
@@ -123,6 +142,11 @@ def parts_of(all_series: Sequence[Series]) -> list[Part]:
     for group in siblings.values():
         for number, part in enumerate(group if len(group) > 1 else (), start=1):
             part.number = number
+            if part.first.is_dose and not part.suffix:
+                # Of the plan and of its beams; each file is a grid of its own.
+                part.suffix = " ".join(
+                    filter(None, (part.first.text("DoseSummationType").lower(), part.first.path.name))
+                )
     return parts
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import FileError, MissingPart, need
 from ..progress import Cancelled
-from ._dicom_headers import Header
+from ._dicom_headers import Header, one_line, shown
 from ._dicom_slices import Rescale, Slice
 from ._values import grey, whole_type
 
@@ -165,7 +165,7 @@ def decode(path: Path, coding: Coding, wanted: Sequence[int]) -> np.ndarray:
     pixels = need("pydicom.pixels", "Reading DICOM")
     uid = pydicom.uid.UID(coding.syntax)
     if uid.is_private or not uid.is_transfer_syntax:
-        raise FileError(f"{path} has the unknown transfer syntax {coding.syntax}: its header is wrong")
+        raise FileError(f"{path} has the unknown transfer syntax {shown(coding.syntax)}: its header is wrong")
     read = _through_pydicom if _is_known(pixels, uid, coding) else _through_itk
     try:
         array = read(path, coding, wanted)
@@ -174,9 +174,9 @@ def decode(path: Path, coding: Coding, wanted: Sequence[int]) -> np.ndarray:
     except Exception as error:  # a damaged file makes the decoders raise whatever they ran into
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = (" ".join(lines) if read is _through_pydicom else lines[-1] if lines else "no reason given")[:300]
+        other = ", or convert it to an uncompressed one" if uid.is_compressed else ""
         raise FileError(
-            f"{path} has pixels that cannot be decoded ({uid.name}: {reason}): copy the file again, or convert it to "
-            "an uncompressed one"
+            f"{path} has pixels that cannot be decoded ({uid.name}: {one_line(reason)}): copy the file again{other}"
         ) from error
     return array if coding.colour else _used_bits(array, coding)
 

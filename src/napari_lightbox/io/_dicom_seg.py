@@ -23,7 +23,7 @@ from ..progress import Cancelled, track
 from ..volume import Label, Volume
 from . import convention
 from ._bytes import require_memory
-from ._dicom_headers import Header
+from ._dicom_headers import Header, one_line, shown
 from ._lattice import Placement, place
 from ._mask_layers import MaskLayers, code_of
 
@@ -77,9 +77,7 @@ def read(header: Header, like: Grid | None) -> list[Volume]:
     GridError
         If the frames do not lie on the voxels of `like`.
     """
-    kind = header.text("SegmentationType").upper()
-    if kind not in _TYPES:
-        raise FileError(f"{header.path} has the segmentation type {kind or 'none'}: only {', '.join(_TYPES)} is known")
+    kind = _type(header)
     labels = _segments(header)
     stack = _stacked(header, kind, like)
     grid = stack.grid if like is None else like
@@ -95,6 +93,20 @@ def read(header: Header, like: Grid | None) -> list[Volume]:
     if kind == "FRACTIONAL":
         return _fractions(job, name, meta)
     return (_label_map if kind == "LABELMAP" else _binary)(job, name, meta)
+
+
+def outline(header: Header) -> tuple[int, Grid]:
+    """Return the number of segments, and the grid of the planes that have frames; pixels are not needed."""
+    return len(_segments(header)), _stacked(header, _type(header), None).grid
+
+
+def _type(header: Header) -> str:
+    kind = header.text("SegmentationType").upper()
+    if kind not in _TYPES:
+        raise FileError(
+            f"{header.path} has the segmentation type {shown(kind) or 'none'}: only {', '.join(_TYPES)} is known"
+        )
+    return kind
 
 
 def describe(header: Header) -> dict[str, Any]:
@@ -126,7 +138,7 @@ def _segments(header: Header) -> dict[int, Label]:
             raise FileError(f"{header.path} has segment numbers that are missing or used twice: its header is wrong")
         types = header.get("SegmentedPropertyTypeCodeSequence", within=item)
         code = code_of(header, types[0]) if types else None
-        name = str(header.get("SegmentLabel", "", item)).strip() or (code or {}).get("meaning", "")
+        name = one_line(str(header.get("SegmentLabel", "", item)).strip()) or (code or {}).get("meaning", "")
         lab = header.numbers("RecommendedDisplayCIELabValue", 3, item)
         found[number] = Label(name or f"segment {number}", None if lab is None else colour_of(lab), code)
     if not found:
@@ -279,7 +291,9 @@ def _pixels(header: Header) -> Any:
             raise
         except Exception as error:  # a damaged file makes pydicom raise whatever its parser ran into
             reason = " ".join(str(error).split())
-            raise FileError(f"{path} has pixels that cannot be decoded ({reason}): copy the file again") from error
+            raise FileError(
+                f"{path} has pixels that cannot be decoded ({one_line(reason)}): copy the file again"
+            ) from error
 
     return frame
 

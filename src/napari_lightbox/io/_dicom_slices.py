@@ -105,6 +105,8 @@ def slices_of(header: Header) -> list[Slice]:
         header.number("SpacingBetweenSlices", 0) or header.number("SliceThickness", 0) or None,
         _rescale(header, None),
     )
+    if header.is_dose:
+        return _dose_planes(one)
     if header.is_mosaic and alone:
         return _tiles(one)
     return [replace(one, index=n, known={}) for n in range(header.frames)]
@@ -150,6 +152,45 @@ def _rescale(header: Header, within: Any) -> Rescale:
     if slope == 0:
         raise FileError(f"{header.path} has a rescale slope of 0, which leaves no values: its header is wrong")
     return Rescale(slope, header.number("RescaleIntercept", 0.0, within or None))
+
+
+def _dose_planes(one: Slice) -> list[Slice]:
+    """Place the planes of a dose grid, whose numbers are counts of a dose."""
+    header = one.header
+    position, orientation = header.numbers("ImagePositionPatient", 3), header.numbers("ImageOrientationPatient", 6)
+    scaling = header.number("DoseGridScaling", 0)
+    if position is None or orientation is None or one.pixel_spacing is None:
+        raise FileError(f"{header.path} does not say where its dose grid lies: export it again")
+    if scaling <= 0:
+        raise FileError(
+            f"{header.path} does not say what its numbers are worth (Dose Grid Scaling, {scaling:g}): export it again"
+        )
+    one = replace(one, position=position, orientation=orientation, rescale=Rescale(scaling))
+    count = header.frames
+    if count == 1:
+        return [one]
+    given = np.atleast_1d(header.get("GridFrameOffsetVector", []))
+    try:
+        offsets = given.astype(float)
+    except (TypeError, ValueError):
+        offsets = np.full(count, np.nan)
+    if offsets.size != count or not np.isfinite(offsets).all():
+        raise FileError(
+            f"{header.path} gives the places of {offsets.size} of its {count} planes (Grid Frame Offset Vector): its "
+            "header is wrong"
+        )
+    normal = np.cross(orientation[:3], orientation[3:])
+    steps = np.outer(offsets, normal)
+    if offsets[0] != 0:
+        # The other of the two ways that the standard knows: z in the patient, for axial planes only.
+        level = abs(offsets[0] - position[2]) <= 1e-2 and abs(abs(normal[2]) - 1) <= 1e-3
+        if not level:
+            raise FileError(
+                f"{header.path} has planes whose places begin neither with 0 nor with its position (Grid Frame Offset "
+                "Vector): its header is wrong"
+            )
+        steps = np.outer(offsets - offsets[0], (0, 0, 1))
+    return [replace(one, index=n, position=position + step, known={}) for n, step in enumerate(steps)]
 
 
 def _tiles(whole: Slice) -> list[Slice]:

@@ -22,7 +22,7 @@ from ..errors import FileError, GridError
 from ..geometry import Grid
 from ..progress import Cancelled, track
 from ..volume import Label, Volume
-from ._dicom_headers import Header
+from ._dicom_headers import Header, one_line
 from ._dicom_parts import REMEDY
 from ._mask_layers import MaskLayers, code_of
 
@@ -86,6 +86,20 @@ def read(header: Header, like: Grid | None) -> list[Volume]:
     return layers.volumes(name, labels, {**meta, **({"notes": notes} if notes else {})})
 
 
+def outline(header: Header) -> tuple[int, int]:
+    """Return the number of structures that have contours, and of contours.
+
+    Raises
+    ------
+    FileError
+        If there are none.
+    """
+    counts = [len(header.get("ContourSequence", within=item) or ()) for item in header.get("ROIContourSequence") or ()]
+    if not any(counts):
+        raise FileError(f"{header.path} holds no contours: export the structures again")
+    return sum(n > 0 for n in counts), sum(counts)
+
+
 # What the file says -----------------------------------------------------------------------------------------------
 
 
@@ -121,7 +135,7 @@ def _names(header: Header) -> dict[int, str]:
         number = int(header.number("ROINumber", -1, item))
         if number in found:
             raise FileError(f"{header.path} has two structures of number {number}: its header is wrong")
-        found[number] = str(header.get("ROIName", "", item)).strip()
+        found[number] = one_line(str(header.get("ROIName", "", item)).strip())
     return found
 
 
@@ -140,7 +154,7 @@ def _contours(header: Header, item: Any, name: str, grid: Grid, notes: list[str]
     other: dict[str, int] = {}
     doubled = 0
     for contour in header.get("ContourSequence", within=item) or ():
-        kind = str(header.get("ContourGeometricType", "", contour)).strip().upper()
+        kind = one_line(str(header.get("ContourGeometricType", "", contour)).strip().upper())
         points = _points(header, contour)
         if points is None:
             raise FileError(f"{header.path} has a contour of {name} that is not made of points x, y, z: it is damaged")
@@ -195,7 +209,7 @@ def drawn_on(header: Header) -> list[str]:
     for frame in header.get("ReferencedFrameOfReferenceSequence") or ():
         for study in header.get("RTReferencedStudySequence", within=frame) or ():
             for series in header.get("RTReferencedSeriesSequence", within=study) or ():
-                found.append(str(header.get("SeriesInstanceUID", "", series)))
+                found.append(one_line(str(header.get("SeriesInstanceUID", "", series))))
     return [uid for uid in dict.fromkeys(found) if uid]
 
 

@@ -4,13 +4,15 @@ Which geometry holds
     Slices are sorted by their position along the normal (row direction x column direction); tolerances are those of
     `_dicom_stack`. Series are told apart by Series Instance UID and never merged; a series that mixes sizes,
     orientations, pixel spacings, types of image or patients makes several volumes. A tilted gantry gives sheared axes.
-    Uneven or missing slices are refused, or resampled (linear) to an even stack where ``even=True`` asks for it.
+    Uneven or missing slices are refused, or resampled (linear) to an even stack where ``even=True`` asks for it; so is
+    a frame that lacks single images.
     What several images at one position are is said by `_dicom_frames`; the directions of diffusion gradients, in
     ``meta["gradient_directions"]``, are LPS x, y, z.
 What happens to values
     Rescale slope and intercept are applied; integers stay integers where both are whole. MONOCHROME1 values are kept
     as they are and ``meta["notes"]`` says that low values are meant to be shown bright. Colour becomes luminance. PET
-    stays in the unit of the file.
+    stays in the unit of the file. Dose grids are in Gy (Dose Grid Scaling). A Real World Value Mapping is applied where
+    it is the only scaling there is, see `_dicom_mapping`.
 """
 
 import math
@@ -21,12 +23,12 @@ import numpy as np
 from ..errors import FileError, InputError
 from ..progress import track
 from ..volume import Volume
-from . import _dicom_even
+from . import _dicom_even, _dicom_mapping
 from ._bytes import require_memory
 from ._carry import Found
-from ._dicom_headers import Scan, scan
+from ._dicom_headers import Header, Scan, scan
 from ._dicom_meta import cine, describe, flat_affine
-from ._dicom_parts import Part, parts_of
+from ._dicom_parts import Part, closed, parts_of
 from ._dicom_pixels import Coding, result_type, stored_values, values
 from ._dicom_slices import Slice
 from ._dicom_stack import listed
@@ -34,6 +36,8 @@ from ._dicom_stack import listed
 
 def read(path: Path, series: str | int | None = None, even: bool = False) -> Volume:
     """Read a DICOM file, or the only series (or the one asked for) of a folder and all folders in it.
+
+    Dose grids do not count where there is one image beside them.
 
     Parameters
     ----------
@@ -55,22 +59,28 @@ def read(path: Path, series: str | int | None = None, even: bool = False) -> Vol
     scanned = scan(path)
     parts = parts_of(scanned.series)
     found = parts if series is None else [p for p in parts if _matches(p, series)]
+    images = [p for p in found if not p.first.is_dose]
+    if series is None and len(images) == 1:
+        found = images
     for error in scanned.damaged.values() if series is None or not found else ():
         # It may be of the only series, or of the one asked for.
         raise error
     if len(found) == 1:
         # A slice that cannot be read would leave a hole, or a stack that ends too early.
         return load(with_damage(found[0], scanned), even)
-    if not found and scanned.no_image and series is None:
-        raise scanned.no_image[0]
+    for error in scanned.no_image if not found else ():
+        if series is None or _names(error.header, series):
+            raise error
     all_of_them = listed([p.summary() for p in (found or parts)], most=8)
     if not found:
         what = f"has no series {series!r}" if series is not None else "holds no DICOM images"
         raise FileError(f"{path} {what}{f' among {all_of_them}' if all_of_them else ''}: choose another")
     what = "series" if len({id(p.series) for p in found}) == len(found) else "volumes"
+    numbers = [p.text_number for p in found]
+    by = "number, UID or description" if len(set(numbers)) == len(numbers) else "UID or description"
     raise FileError(
-        f"{path} holds {len(found)} {what} ({all_of_them}): choose one by its number, UID or description (series=...), "
-        "or open all of them by read_all"
+        f"{path} holds {len(found)} {what} ({all_of_them}): choose one by its {by} (series=...), or open all of them "
+        "by read_all"
     )
 
 
@@ -115,6 +125,13 @@ def _matches(part: Part, wanted: str | int) -> bool:
     return exact or (isinstance(wanted, str) and text.lower() in part.title.lower())
 
 
+def _names(header: Header, wanted: str | int) -> bool:
+    """Whether a file without an image is that of the series asked for."""
+    text = str(wanted).strip()
+    exact = text in (header.text("SeriesNumber"), header.text("SeriesInstanceUID"))
+    return exact or (isinstance(wanted, str) and text.lower() in header.text("SeriesDescription").lower())
+
+
 # One volume -----------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +146,8 @@ def load(part: Part, even: bool = False) -> Volume:
     refusal = part.problem if even else part.refusal
     if refusal is not None:
         raise refusal
+    if part.sorted.holes:
+        part = closed(part)
     first = part.first
     if first.get("ModalityLUTSequence") is not None:
         raise FileError(
@@ -148,11 +167,27 @@ def load(part: Part, even: bool = False) -> Volume:
         affine = part.stack.affine
         _require_same_copies(part)
     slices = [s for frame in frames for s in frame]
-    data = _pixels(slices, found).reshape(len(frames), len(frames[0]), *slices[0].size)
+    data, slices, mapping = _mapped(slices, found)
+    data = data.reshape(len(frames), len(frames[0]), *slices[0].size)
     describe(found, slices, part)
+    if mapping is not None:
+        _dicom_mapping.describe(found, mapping)
     if even and part.stack is not None:
-        data, affine = _dicom_even.resampled(data, part.stack, found)
+        data, affine = _dicom_even.resampled(data, part.stack, found, part.sorted.holes)
     return found.volume(data if found.frames is not None else data[0], affine)
+
+
+def _mapped(slices: list[Slice], found: Found) -> tuple[np.ndarray, list[Slice], _dicom_mapping.Mapping | None]:
+    """Read the pixels, as real values where the files say what their numbers stand for."""
+    mapping = _dicom_mapping.chosen(slices, found)
+    if mapping is not None:
+        scaled = _dicom_mapping.applied(slices, mapping)
+        data = _pixels(scaled, found)
+        if mapping.covers(data):
+            return data, scaled, mapping
+        del data
+        _dicom_mapping.left("it is not meant for all values that occur", found, mapping.unit)
+    return _pixels(slices, found), slices, None
 
 
 def middle_slice(part: Part) -> Volume:

@@ -67,8 +67,9 @@ def read(
         Which series of a folder with several: its number, UID, or a part of its description.
     even : bool
         Resample (linear) a DICOM series with gaps, uneven slices or a tilted gantry to an even, right-angled stack.
-        Slices that were missing are interpolated and listed in ``meta["gaps"]``. Without it a tilted series keeps its
-        sheared axes, and one with gaps or uneven slices is refused. Nothing else is changed by it.
+        Slices that were missing are interpolated and listed in ``meta["gaps"]``, those of single frames as [frame,
+        slice] in ``meta["frame_gaps"]``. Without it a tilted series keeps its sheared axes, and one with gaps or uneven
+        slices is refused. Nothing else is changed by it.
 
     Returns
     -------
@@ -203,15 +204,19 @@ def info(path: str | Path) -> list[dict[str, Any]]:
                 "labels": {value: label.name for value, label in volume.labels.items()},
                 "notes": list(volume.meta.get("notes", ())),
                 "gaps": _gaps(volume),
+                "frame_gaps": _gaps(volume, "frame_gaps"),
             }
         )
     return found
 
 
-def _gaps(volume: Volume) -> list[int]:
-    """Return the slices that fill a gap; those of a volume that was put onto another grid since are not known."""
+def _gaps(volume: Volume, name: str = "gaps") -> list:
+    """Return the slices that fill a gap, or as [frame, slice] those of single frames.
+
+    Those of a volume that was put onto another grid since are not known.
+    """
     grids = [Grid.from_dict(step["grid"]) for step in volume.history if step.get("grid")]
-    return list(volume.meta.get("gaps") or ()) if all(g.same_space(volume.grid) for g in grids) else []
+    return list(volume.meta.get(name) or ()) if all(g.same_space(volume.grid) for g in grids) else []
 
 
 def _suffix(path: Path) -> str | None:

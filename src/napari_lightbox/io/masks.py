@@ -1,5 +1,6 @@
 """Structures that DICOM keeps apart from the image: segmentations (SEG) and contours (RTSTRUCT), read into labels."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,50 @@ def image_of(path: Path) -> str:
     return uids[0] if len(uids) == 1 else ""
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What the header of a SEG or RTSTRUCT tells of its masks.
+
+    Parameters
+    ----------
+    contents : str
+        Such as ``"3 segments"``.
+    size : tuple of int
+        Voxels (x, y, z) of the smallest volume on the planes of a SEG that holds its frames; zeros for contours.
+    spacing : tuple of float, or None
+        Of these in mm (x, y, z).
+    """
+
+    contents: str
+    size: tuple[int, int, int] = (0, 0, 0)
+    spacing: tuple[float, float, float] | None = None
+
+
+def outline(path: Path) -> Outline:
+    """Say how large the masks of a SEG or RTSTRUCT are and how many; no pixels are read.
+
+    Raises
+    ------
+    FileError
+        If it cannot be opened.
+    """
+    header = _whole(path, pixels=False)
+    if _kind(header.dataset) == "SEG":
+        from . import _dicom_seg
+
+        count, grid = _dicom_seg.outline(header)
+        size, spacing = grid.spatial_shape[::-1], grid.spacing[::-1]
+        return Outline(_count(count, "segment"), size, tuple(round(float(v), 6) for v in spacing))
+    from . import _rtstruct
+
+    structures, contours = _rtstruct.outline(header)
+    return Outline(f"{_count(structures, 'structure')}, {_count(contours, 'contour')}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def _referenced(header: Header) -> list[str]:
     items = header.get("ReferencedSeriesSequence") or ()
     found = [str(header.get("SeriesInstanceUID", "", item)) for item in items]
@@ -138,15 +183,15 @@ def _kind(dataset: Any) -> str | None:
     return "RTSTRUCT" if uid == _CONTOURS or (not uid and modality == "RTSTRUCT") else None
 
 
-def _whole(path: Path) -> Header:
-    """Read all of a file."""
+def _whole(path: Path, pixels: bool = True) -> Header:
+    """Read all of a file, or all but its pixels."""
     pydicom = need("pydicom", "Reading DICOM")
     if path.is_dir():
         raise FileError(f"{path} is a folder: give the file of the segmentation or of the structure set")
     if not path.exists():
         raise FileError(f"{path} does not exist: check the name")
     try:
-        dataset = pydicom.dcmread(path)
+        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
         dataset.file_meta.TransferSyntaxUID  # noqa: B018 - absent in a damaged file
     except PermissionError as error:
         raise FileError(f"{path} may not be read: change its permissions") from error

@@ -59,7 +59,7 @@ class SeriesInfo:
     files : tuple of Path
         Where its images are.
     size : tuple of int
-        Voxels (x, y, z); zeros where there is no image.
+        Voxels (x, y, z), of a segmentation those of its masks; zeros where there is no image.
     spacing : tuple of float, or None
         Distance of voxels in mm (x, y, z); None where it is not known.
     frames : FrameAxis, or None
@@ -74,6 +74,8 @@ class SeriesInfo:
         Whether it can be opened with ``even=True``.
     kind : {"image", "labels", "other", "damaged"}
         Labels are segmentations (SEG, RTSTRUCT); others are DICOM files that hold nothing to show.
+    contents : str
+        How many structures a segmentation has, such as ``"3 segments"`` or ``"5 structures, 214 contours"``.
     """
 
     patient: Patient
@@ -91,6 +93,7 @@ class SeriesInfo:
     problem: str | None = None
     remedy_even: bool = False
     kind: str = "image"
+    contents: str = ""
     _part: Part | None = field(default=None, repr=False)
 
     def thumbnail(self, size: int = 96) -> np.ndarray:
@@ -264,22 +267,17 @@ def _geometry(part: Part, warnings: list[str]) -> dict[str, Any]:
 def _without_image(error: NoImageError) -> SeriesInfo:
     header = error.header
     facts = _identity(header)
-    masks = facts["modality"] in _MASKS
-    size = (0, 0, 0)
-    if facts["modality"] == "SEG":
-        try:
-            size = (int(header.number("Columns", 0)), int(header.number("Rows", 0)), header.frames)
-        except FileError:
-            masks = False
     description = header.text("SeriesDescription") or header.path.name
-    return SeriesInfo(
-        **facts,
-        description=description,
-        files=(header.path,),
-        size=size,
-        kind="labels" if masks else "other",
-        problem=None if masks else str(error),
-    )
+    common = {**facts, "description": description, "files": (header.path,)}
+    if facts["modality"] not in _MASKS:
+        return SeriesInfo(**common, kind="other", problem=str(error))
+    from .masks import outline
+
+    try:
+        seen = outline(header.path)
+    except FileError as damage:
+        return SeriesInfo(**common, kind="labels", problem=str(damage))
+    return SeriesInfo(**common, size=seen.size, spacing=seen.spacing, contents=seen.contents, kind="labels")
 
 
 def _damaged(file: Path, error: FileError) -> SeriesInfo:
