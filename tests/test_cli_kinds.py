@@ -106,3 +106,77 @@ def test_an_image_that_may_be_labels_is_told(here, capsys):
     assert main(["convert", "scan.nii.gz", "p.nii.gz", "--spacing", "2"]) == 0
     assert main(["convert", "seg.nii.gz", "q.nii.gz"]) == 0
     assert capsys.readouterr().err == ""
+
+
+# Labels stored as fractions, and recipes of labels ---------------------------------------------------------------
+
+
+def blocks():
+    """Write ``seg.nii.gz``: labels 2 and 5 stored as floats, as programs without types do, and no word of it."""
+    nib = pytest.importorskip("nibabel")
+    data = np.zeros((12, 20, 20), np.float32)
+    data[2:6, 4:9, 4:9], data[7:9, 2:6, 12:18] = 2, 5
+    nib.save(nib.Nifti1Image(data.T, np.diag([1, 1, 2, 1])), "seg.nii.gz")
+    return data
+
+
+@pytest.mark.parametrize("operation", ["erosion", "median", "affine"])
+def test_labels_stored_as_fractions_are_told(here, capsys, operation):
+    blocks()
+    argv = [
+        "apply",
+        operation,
+        "seg.nii.gz",
+        "--out",
+        "o.nii.gz",
+        *(["--radius", "1"] if operation == "erosion" else []),
+    ]
+    assert main(argv) == 0
+    assert "if its numbers are labels, add --read-as labels" in capsys.readouterr().err
+    again = main([*argv, "--overwrite", "--read-as", "labels"])
+    assert again == (2 if operation == "median" else 0)
+    assert "is taken as an image" not in capsys.readouterr().err
+
+
+def test_crop_wants_a_mask(here, capsys):
+    data = blocks()
+    lb.write(Volume(np.arange(4800, dtype=np.int16).reshape(12, 20, 20), lb.read("seg.nii.gz").grid), "a.nii.gz")
+    assert main(["apply", "crop", "a.nii.gz", "a.nii.gz", "--out", "o.nii.gz"]) == 2
+    assert "a.nii.gz holds grey values (4800 different ones), where labels are needed" in capsys.readouterr().err
+    assert main(["apply", "crop", "a.nii.gz", "seg.nii.gz", "--out", "o.nii.gz"]) == 0
+    box = [(int(i.min()), int(i.max()) + 1) for i in np.nonzero(data)]
+    assert lb.read("o.nii.gz").data.shape == tuple(b - a for a, b in box)
+
+
+@pytest.mark.parametrize("step", [["fill_holes"], ["crop"], ["erosion", "--radius", "1"]])
+def test_a_recipe_of_labels_reads_labels(here, capsys, step):
+    data = blocks()
+    lb.write(Volume(data - 7, lb.read("seg.nii.gz").grid), "grey.nii.gz")
+    name, *options = step
+    argv = ["apply", name, "seg.nii.gz", *options, "--read-as", "labels", "--out", "o.nii.gz", "--recipe", "r.json"]
+    assert main(argv) == 0
+    assert main(["run", "r.json", "seg.nii.gz", "--out", "runs"]) == 0
+    made = lb.read("runs/seg_r.nii.gz")
+    assert made.kind == "labels"
+    assert np.array_equal(made.data, lb.read("o.nii.gz").data)
+    assert main(["run", "r.json", "seg.nii.gz", "--out", "runs"]) == 0
+    assert "done before" in capsys.readouterr().out
+    assert main(["run", "r.json", "grey.nii.gz", "--out", "runs"]) == 1
+    assert "grey.nii.gz holds grey values (from -7 on), where labels are needed" in capsys.readouterr().err
+
+
+def test_a_recipe_of_an_image_stays_one(here):
+    blocks()
+    assert main(["apply", "erosion", "seg.nii.gz", "--radius", "1", "--out", "o.nii.gz", "--recipe", "r.json"]) == 0
+    assert lb.Recipe.load("r.json").kind == "image"
+    assert main(["run", "r.json", "seg.nii.gz", "--out", "runs"]) == 0
+    assert lb.read("runs/seg_r.nii.gz").kind == "image"
+
+
+def test_a_mask_of_a_recipe_is_read_as_one(here):
+    blocks()
+    lb.write(Volume(np.arange(4800, dtype=np.int16).reshape(12, 20, 20), lb.read("seg.nii.gz").grid), "a.nii.gz")
+    assert main(["apply", "crop", "a.nii.gz", "seg.nii.gz", "--out", "o.nii.gz", "--recipe", "r.json"]) == 0
+    assert lb.Recipe.load("r.json").inputs == {"seg": "labels"}
+    assert main(["run", "r.json", "a.nii.gz", "--with", "mask=seg.nii.gz", "--out", "runs"]) == 0
+    assert np.array_equal(lb.read("runs/a_r.nii.gz").data, lb.read("o.nii.gz").data)

@@ -43,11 +43,11 @@ def test_info_lists_the_series_of_a_folder(folder, capsys):
     assert "CT" in rows["Thorax plain"]
     assert "22 x 20 x 10" in rows["Thorax plain"]
     assert "16 x 16 x 20" in rows["Thorax plain"]
-    assert "4 (time 0 to " in rows["Thorax time"]
+    assert "4 frames (time 0 to " in rows["Thorax time"]
     assert "22 x 20 x 9" in rows["Thorax missing"]
     after = lines[lines.index(rows["Thorax missing"]) + 1]
     assert after.strip().startswith("cannot be opened: ")
-    assert "even=True (--even on the command line)" in after
+    assert "or open it with --even" in after
     assert "tilted by 15 degrees" in lines[lines.index(rows["Thorax tilt"]) + 1]
     assert "Files that cannot be read" in text
     assert "a.dcm" in lines[-1]

@@ -75,6 +75,23 @@ def test_a_missing_slice(tmp_path):
         lb.read(tmp_path)
 
 
+def test_a_missing_image_of_one_moment(tmp_path):
+    paths = write_series(tmp_path, "time-missing")
+    truth, _ = series_phantom("time-missing")
+    gone = spoilt_slice(truth.grid.spatial_shape[0])
+    assert len(paths) == truth.data.shape[0] * truth.data.shape[1] - 1
+    with pytest.raises(FileError, match=r"lacks images that its other frames have: frame 1 \(counted from 0; time"):
+        lb.read(tmp_path)
+    even = lb.read(tmp_path, even=True)
+    assert even.meta["frame_gaps"] == [[1, gone]]
+    assert even.grid.same_space(truth.grid)
+    mask = np.zeros(truth.data.shape[:2], bool)
+    mask[1, gone] = True
+    assert np.array_equal(even.data[~mask], truth.data[~mask])
+    between = (truth.data[1, gone - 1].astype(float) + truth.data[1, gone + 1]) / 2
+    assert np.abs(even.data[1, gone] - between).max() <= 0.5
+
+
 def test_the_gantry_is_tilted_about_the_rows(tmp_path):
     paths = write_series(tmp_path, "tilt", grid=SMALL)
     found = headers(paths)

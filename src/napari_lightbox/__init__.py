@@ -29,8 +29,9 @@ _NAMES = {
     "write": "io.files",
     "list_series": "io.series",
     "SeriesInfo": "io.series",
-    # one operation, many steps, a model
+    # one operation, many steps, a comparison
     "apply": "apply",
+    "evaluate": "report.evaluation",
     "OPERATIONS": "catalogue",
     "Recipe": "recipe",
     "Step": "recipe",

@@ -30,6 +30,7 @@ class MissingPart(LightboxError, ImportError):  # noqa: N818 - named for what it
 _EXTRA = {
     "torch": "torch",
     "safetensors": "torch",
+    "onnxruntime": "models",
     "napari": "viewer",
     "qtpy": "viewer",
     "magicgui": "viewer",

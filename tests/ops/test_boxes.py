@@ -217,3 +217,43 @@ def test_what_cannot_be_is_refused_in_a_sentence(call, says):
     with pytest.raises(InputError, match=says) as caught:
         call(numbered(GRIDS["straight"]))
     assert "\n" not in str(caught.value)
+
+
+# What is said ---------------------------------------------------------------------------------------------------
+
+
+def test_a_flip_that_changes_nothing_is_told():
+    flat = numbered(Grid.from_spacing((3, 1, 1), (1, 4, 5)))
+    made = lb.apply("flip", flat, axis="superior-inferior")
+    assert np.array_equal(made.data, flat.data)
+    sentence = "flipping superior-inferior changes nothing: the volume is one voxel thick there"
+    assert list(made.meta["notes"]) == made.history[-1]["notes"] == [sentence]
+    assert "notes" not in lb.apply("flip", flat).meta
+    film = numbered(Grid.from_spacing((3, 1, 1), (2, 1, 4, 5), frames=Frames("time", (0, 1), "s")))
+    assert list(lb.apply("flip", film, axis="superior-inferior").meta["notes"]) == [sentence]
+
+
+def test_a_crop_that_cuts_nothing_off_is_told():
+    volume = numbered(GRIDS["straight"])
+    assert "nothing was cut off" in lb.apply("crop", volume, size=(999, 999, 999)).meta["notes"][0]
+    assert "notes" not in lb.apply("crop", volume, start=(1, 0, 0)).meta
+
+
+@pytest.mark.parametrize("values", [(0, 2), (-1, 0), (0, 0.5)])
+def test_grey_values_are_no_mask(values):
+    volume = numbered(GRIDS["straight"])
+    mask = Volume(np.resize(values, GRIDS["straight"].shape), GRIDS["straight"], name="ct")
+    with pytest.raises(InputError, match=r"mask 'ct' holds grey values, not labels: .* kind='labels'"):
+        lb.apply("crop", volume, mask=mask)
+    for kind in ("bool", "0 and 1"):
+        dtype = bool if kind == "bool" else np.float32
+        inner = np.zeros(mask.grid.shape, dtype)
+        inner[2:4, 5:7, 6:9] = 1
+        assert lb.apply("crop", volume, mask=mask.replace(data=inner)).data.shape == (2, 2, 3)
+
+
+def test_fractions_are_no_labels():
+    volume = numbered(GRIDS["straight"])
+    mask = volume.replace(data=np.ones(volume.grid.shape, np.float32), name="seg")
+    with pytest.raises(InputError, match=r"mask must be labels, and 'seg' is stored as fractions: .* kind='labels'"):
+        lb.apply("region_grow", volume, mask=mask, seeds=[volume.grid.origin])

@@ -243,3 +243,12 @@ def test_the_halo_is_exact(rng):
     assert morphology.reach((3, 1, 1), 3.0) == (1, 3, 3)
     assert morphology.reach((0.7, 0.7, 0.7), 2.1, 2) == (6, 6, 6)
     assert _nearest.nearest(np.array([[0, 4]]), np.array([4]), 0.5, (1, 1), "ball").tolist() == [[0, 4]]
+
+
+def test_the_largest_label_of_64_bits_stays_itself():
+    """Whole numbers beyond 2**53 have no place in a double."""
+    largest = np.iinfo(np.uint64).max
+    labels = np.zeros((1, 5, 5), np.uint64)
+    labels[0, 2, 2], labels[0, 0, 0] = largest, 2**53 + 1
+    grown = morphology.dilation(labels, (1, 1, 1), 1.0, labelled=True)
+    assert set(np.unique(grown).tolist()) == {0, 2**53 + 1, largest}

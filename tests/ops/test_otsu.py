@@ -7,7 +7,7 @@ import pytest
 from skimage.filters import threshold_multiotsu, threshold_otsu
 
 from napari_lightbox.errors import InputError
-from napari_lightbox.ops import _otsu, segmentation
+from napari_lightbox.ops import _otsu, _ready, segmentation
 
 
 def between_variance(values, thresholds):
@@ -179,3 +179,56 @@ def test_refused_in_a_sentence(image, classes, says):
 
 def test_a_range_below_the_smallest_normal_number_is_parted():
     assert segmentation.otsu(np.array([0, 0, 1e-310, 1.1e-310])).tolist() == [0, 0, 1, 1]
+
+
+def images(rng, dtype):
+    """Make images whose counting is not straightforward: whole numbers, fractions, gaps, views, no number at all."""
+    noise = rng.normal(size=(9, 40, 31)) * 40 + rng.choice([0, 90, 200], (9, 40, 31))
+    if np.dtype(dtype).kind != "f":
+        info = np.iinfo(dtype)
+        whole = noise.clip(max(info.min, -1000), min(info.max, 1000)).astype(dtype)
+        ends = np.array([info.min, info.max, info.min, info.max, 0, 1], dtype)
+        return [whole, whole[:, ::2, ::3], whole.T, whole.astype(np.dtype(dtype).newbyteorder(">")), ends, whole[:1, 0]]
+    fractions = noise.astype(dtype)
+    whole = fractions.round()
+    spoilt = fractions.copy()
+    spoilt[3, 4:9], spoilt[0, 0], spoilt[8, 39] = np.nan, np.inf, -np.inf
+    few = rng.choice(np.array([0.1, 0.5, 0.7, 1e9], dtype), 500)
+    return [fractions, whole, spoilt, spoilt.round(), whole + 1e7, few, fractions[::2, 1::3, 5:], spoilt.T]
+
+
+def compiled_equals_plain(rng, dtype, monkeypatch):
+    if not _ready.available():
+        pytest.skip("there are no compiled kernels here")
+    kernel = _otsu.KERNELS.wait((np.dtype(dtype).str[1:],))
+    assert kernel is not None
+    for image in images(rng, dtype):
+        for slab in (_otsu._COMPILED_SLAB, 999):
+            monkeypatch.setattr(_otsu, "_COMPILED_SLAB", slab)
+            found = _otsu.histogram(image.astype(image.dtype.newbyteorder("=")))
+            labels = segmentation.otsu(image, 2)
+            monkeypatch.setenv("LIGHTBOX_COMPILED", "0")
+            truth = _otsu.histogram(image.astype(image.dtype.newbyteorder("=")))
+            for name in ("position", "count", "upper"):
+                np.testing.assert_array_equal(getattr(found, name), getattr(truth, name))
+                assert getattr(found, name).dtype == getattr(truth, name).dtype
+            np.testing.assert_array_equal(labels, segmentation.otsu(image, 2))
+            monkeypatch.delenv("LIGHTBOX_COMPILED")
+
+
+@pytest.mark.parametrize("dtype", ["h", "f"])
+def test_compiled_counting_equals_the_plain_one(rng, monkeypatch, dtype):
+    compiled_equals_plain(rng, dtype, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["b", "B", "H", "i", "I", "d"])
+def test_compiled_counting_equals_the_plain_one_in_every_type(rng, monkeypatch, dtype):
+    compiled_equals_plain(rng, dtype, monkeypatch)
+
+
+def test_thresholds_of_another_type_are_compared_as_they_are():
+    image = np.arange(6, dtype=np.int16)
+    for thresholds in (np.array([1.5, 3.0]), np.array([-(10**9), 3])):
+        truth = (image[:, None] > thresholds).sum(axis=1)
+        np.testing.assert_array_equal(segmentation.parted(image, thresholds), truth)

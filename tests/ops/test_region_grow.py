@@ -3,7 +3,7 @@
 import collections
 import itertools
 import re
-import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from scipy import ndimage
 import napari_lightbox as lb
 from napari_lightbox import Volume
 from napari_lightbox.errors import InputError
-from napari_lightbox.ops import _grow, _grow_limits, segmentation
+from napari_lightbox.ops import _grow, _grow_limits, _grow_mean, _ready, segmentation
 
 STEPS = {4: (2, 1), 8: (2, 2), 6: (3, 1), 18: (3, 2), 26: (3, 3)}
 
@@ -94,46 +94,77 @@ def test_a_refused_voxel_is_tried_again_from_another_side():
     assert found.all()
 
 
-def test_the_compiled_loop_takes_over_with_the_same_outcome(rng, monkeypatch):
-    pytest.importorskip("numba")
-    for dtype, ndim, connectivity in (("h", 2, 8), ("f", 3, 6), ("B", 3, 26), ("q", 3, 18)):
-        image = scene(rng, ndim, "d").clip(0, 255).round(1).astype(dtype)
-        seeds = [tuple(n // 2 for n in image.shape)]
-        for threshold in (30, 80):
-            plain = plain_mean(image, seeds, threshold, connectivity)
-            for after in (0, 1, 17):
-                monkeypatch.setattr(_grow, "COMPILE_AFTER", after)
-                monkeypatch.setattr(_grow, "_COMPILED_CHUNK", 60)
-                monkeypatch.setattr(_grow, "_CHUNK", 7)
-                # Waits for the compiler, so that it is the compiled loop which goes on.
-                monkeypatch.setattr(_grow._Kernel, "ready", property(lambda kernel: not kernel._thread.join(60)))
-                taken = []
-                go = _grow._Region.grow_compiled
-                monkeypatch.setattr(
-                    _grow._Region, "grow_compiled", lambda *a, taken=taken, go=go: taken.append(1) or go(*a)
-                )
-                found = segmentation.region_grow(
-                    image, seeds, criterion="mean", threshold=threshold, connectivity=connectivity
-                )
-                np.testing.assert_array_equal(found, plain)
-                assert taken or plain.sum() <= after
-                monkeypatch.undo()
+@pytest.fixture
+def compiled(monkeypatch):
+    """Return what lets the compiled loop take over after so many voxels, and says how often it did."""
+    if not _ready.available():
+        pytest.skip("there are no compiled kernels here")
+    took = []
+
+    def after(voxels):
+        monkeypatch.setattr(_grow_mean, "_CHUNK", voxels)
+        monkeypatch.setattr(_grow_mean, "_COMPILED_CHUNK", 60)
+        monkeypatch.setattr(_grow_mean, "_RING", 32)
+        kernels = _grow_mean.KERNELS
+        # Waits for the compiler, so that it is the compiled loop which goes on.
+        ready = SimpleNamespace(get=lambda key: kernels.wait(key) if asked else None, ask=lambda *a: asked.append(a))
+        asked = [] if voxels else [0]
+        monkeypatch.setattr(_grow_mean, "KERNELS", ready)
+        go = _grow_mean._Compiled.grow
+        monkeypatch.setattr(_grow_mean._Compiled, "grow", lambda *a: took.append(1) or go(*a))
+        return took
+
+    return after
+
+
+@pytest.mark.parametrize("after", [0, 1, 17])
+@pytest.mark.parametrize(
+    ("dtype", "connectivity", "masked"),
+    [
+        ("h", 4, False),
+        ("h", 8, True),
+        ("h", 6, True),
+        ("h", 18, False),
+        ("h", 26, False),
+        ("e", 6, False),
+        ("f", 26, True),
+    ],
+)
+def test_the_compiled_loop_takes_over_with_the_same_outcome(rng, compiled, dtype, connectivity, masked, after):
+    ndim = STEPS[connectivity][0]
+    image = scene(rng, ndim, "d").clip(0, 255).round(1).astype(dtype)
+    mask = (rng.random(image.shape) < 0.9).astype(np.int32) if masked else None
+    seeds = [tuple(n // 2 for n in image.shape), tuple(n // 3 for n in image.shape)]
+    for seed in seeds if masked else ():
+        mask[seed] = 5
+    took = compiled(after)
+    for threshold in (30, 80):
+        plain = plain_mean(image, seeds, threshold, connectivity, mask)
+        found = segmentation.region_grow(
+            image, seeds, criterion="mean", threshold=threshold, connectivity=connectivity, mask=mask
+        )
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, plain)
+    assert took
+
+
+def test_the_compiled_loop_takes_views_and_stops_at_a_size(rng, compiled):
+    image = scene(rng, 3)
+    took = compiled(0)
+    for view in (image.T, image[::-1, :, ::2], np.asfortranarray(image), image.astype(">i2")):
+        seed = tuple(n // 2 for n in view.shape)
+        plain = plain_mean(view, [seed], 80, 6)
+        np.testing.assert_array_equal(segmentation.region_grow(view, [seed], criterion="mean", threshold=80), plain)
+        for limit in (1, 2, 30, int(plain.sum()) - 1, int(plain.sum())):
+            found = segmentation.region_grow(view, [seed], criterion="mean", threshold=80, max_size=limit)
+            assert found.sum() == limit
+            assert not (found & ~plain).any()
+    assert took
 
 
 def test_a_compiler_that_fails_leaves_the_plain_loop(rng, monkeypatch):
-    monkeypatch.setattr(_grow, "COMPILE_AFTER", 5)
-    monkeypatch.setattr(_grow, "_CHUNK", 5)
-    monkeypatch.setattr(_grow, "_has_numba", lambda: True)
-    monkeypatch.setitem(sys.modules, "napari_lightbox.ops._kernels.region_grow", None)
-    monkeypatch.setattr(_grow._Kernel, "ready", property(lambda kernel: not kernel._thread.join(60)))
-    image = scene(rng, 2)
-    found = segmentation.region_grow(image, [(10, 9)], criterion="mean", threshold=150)
-    np.testing.assert_array_equal(found, plain_mean(image, [(10, 9)], 150, 4))
-
-
-def test_without_numba_the_plain_loop_goes_to_the_end(rng, monkeypatch):
-    monkeypatch.setattr(_grow, "COMPILE_AFTER", 5)
-    monkeypatch.setattr(_grow, "_has_numba", lambda: False)
+    monkeypatch.setattr(_grow_mean, "_CHUNK", 5)
+    monkeypatch.setattr(_grow_mean, "KERNELS", SimpleNamespace(get=lambda key: None, ask=lambda *a: None))
     image = scene(rng, 2)
     found = segmentation.region_grow(image, [(10, 9)], criterion="mean", threshold=150)
     np.testing.assert_array_equal(found, plain_mean(image, [(10, 9)], 150, 4))
@@ -321,13 +352,13 @@ def test_max_size_keeps_what_is_nearest(rng, monkeypatch, criterion, connectivit
         np.testing.assert_array_equal(found > 0, (away >= 0) & (away <= steps))
 
 
-def test_max_size_stops_the_queue_of_the_mean_where_it_is(rng, monkeypatch):
+@pytest.mark.parametrize("after", [0, 3])
+def test_max_size_stops_the_queue_of_the_mean_where_it_is(rng, compiled, after):
     image = scene(rng, 2)
     whole = segmentation.region_grow(image, [(10, 9)], criterion="mean", threshold=100)
     assert whole.sum() > 90
     order = []
-    monkeypatch.setattr(_grow, "COMPILE_AFTER", 3)
-    monkeypatch.setattr(_grow._Kernel, "ready", property(lambda kernel: not kernel._thread.join(60)))
+    compiled(after)
     for limit in (1, 2, 3, 30, 31, int(whole.sum()) - 1):
         found = segmentation.region_grow(image, [(10, 9)], criterion="mean", threshold=100, max_size=limit)
         assert found.sum() == limit

@@ -1,7 +1,5 @@
 """The compiled way of resampling against the way through SimpleITK: the same to the last digit."""
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -174,32 +172,23 @@ def test_any_memory_layout_and_arrays_that_may_not_be_written(rng, by_simpleitk)
 
 
 def test_the_kernel_is_asked_for_when_there_is_enough_to_do(monkeypatch):
-    started = threading.Event()
-    monkeypatch.setattr(_resample_compiled, "_compile", lambda *key: started.set())
-    for name in ("_seen", "_threads", "_kernels"):
-        monkeypatch.setattr(_resample_compiled, name, {})
-    compiled = Compiled("linear", np.dtype("h"))
-    for _ in range(3):
-        compiled.ask(_resample_compiled.COMPILE_AFTER // 4)
-    assert not started.is_set()
-    compiled.ask(_resample_compiled.COMPILE_AFTER // 4)
-    assert started.wait(5)
-    # Where compiling failed, nothing is ready, and nothing is tried again.
-    assert not compiled.ready
-    assert not compiled.wait()
-    assert len(_resample_compiled._threads) == 1
+    asked = []
+    monkeypatch.setattr(_resample_compiled.KERNELS, "ask", lambda key, voxels: asked.append((key, voxels)))
+    data = np.zeros((4, 5, 6), np.int16)
+    for order in ("linear", "nearest"):
+        _resample.pull(data, matrix_of("oblique"), (7, 8, 9), order, 0)
+    assert asked == [(("linear", "i2"), 7 * 8 * 9), (("nearest", "u2"), 7 * 8 * 9)]
     for order, dtype in (("cubic", "h"), ("linear", "Q"), ("linear", "?")):
         assert not Compiled(order, np.dtype(dtype)).wait()
 
 
-def test_without_numba_simpleitk_serves(rng, monkeypatch):
-    monkeypatch.setattr(_resample_compiled, "_has_numba", lambda: False)
-    for name in ("_seen", "_threads", "_kernels"):
-        monkeypatch.setattr(_resample_compiled, name, {})
-    monkeypatch.setattr(_resample_compiled, "COMPILE_AFTER", 1)
+def test_switched_off_simpleitk_serves(rng, monkeypatch):
+    assert Compiled("linear", np.dtype("h")).wait()
+    monkeypatch.setenv("LIGHTBOX_COMPILED", "0")
+    monkeypatch.setattr(Compiled, "fetch", None)
+    assert not Compiled("linear", np.dtype("h")).ready
     volume = Volume(voxels(rng, (5, 6, 7), "h"), Grid.from_spacing((1, 1, 1), (5, 6, 7)))
     assert spatial.affine(volume, rotate=(5, 6, 7)).data.shape == (5, 6, 7)
-    assert not _resample_compiled._threads
 
 
 @pytest.mark.parametrize("order", ["nearest", "linear"])

@@ -171,6 +171,8 @@ def test_seeds_are_followed(viewer, qtbot):
     inside = np.argwhere(layer.data == 100)[7]
     viewer.dims.set_current_step(0, inside[0])
     dock.fields["threshold"].set_value(10.0)
+    settle(qtbot, dock)
+    # The first seed is heard though there was nothing to preview until now.
     dock.layers["seeds"].layer.add([inside])
     settle(qtbot, dock)
     (shown,) = previews(viewer)
@@ -330,6 +332,74 @@ def test_what_is_overtaken_is_not_shown(viewer, qtbot, difficult, monkeypatch):
     go.set()
     settle(qtbot, dock)
     assert_preview_is(viewer, apply("median", difficult, size=5))
+
+
+def test_scrolling_waits_for_the_whole_volume_and_a_parameter_does_not(viewer, qtbot, difficult, monkeypatch):
+    """What is found out about the whole volume serves every slice: it must not begin anew with each."""
+    import threading
+
+    from napari_lightbox.progress import track
+
+    go, begun, real = threading.Event(), [], preview.slice_of
+
+    def slow(*args, known, **values):
+        if not known.frames:
+            begun.append(values["mode"])
+            for _ in track(range(1000)):
+                if go.wait(0.01):
+                    break
+        return real(*args, known=known, **values)
+
+    add(viewer, difficult)
+    viewer.dims.set_current_step(0, 1)
+    monkeypatch.setattr(preview, "slice_of", slow)
+    dock = open_dock(viewer, "pad")
+    assert dock.preview.box.text() == "Preview (needs the whole volume)"
+    assert not dock.preview.box.isChecked()
+    dock.preview.box.click()
+    qtbot.waitUntil(lambda: len(begun) == 1)
+    for step in (2, 3):
+        viewer.dims.set_current_step(0, step)
+        qtbot.wait(120)
+    # Longer than a slice may take: nothing was begun anew.
+    assert len(begun) == 1
+    dock.fields["mode"].set_value("edge")
+    qtbot.waitUntil(lambda: begun == ["constant", "edge"])
+    dock.preview.box.click()
+    qtbot.waitUntil(lambda: not dock.preview._runner.running, timeout=1000)
+    dock.preview.box.click()
+    qtbot.waitUntil(lambda: len(begun) == 3)
+    go.set()
+    settle(qtbot, dock)
+    assert previews(viewer)
+    for step in (1, 4):
+        viewer.dims.set_current_step(0, step)
+        settle(qtbot, dock)
+    assert len(begun) == 3
+
+
+def test_a_preview_is_for_the_plane_it_was_made_for(viewer, qtbot, difficult):
+    """It has no twin in the three planes, and shows its next slice without putting all layers together anew."""
+    from napari.components import ViewerModel
+
+    from napari_lightbox.viewer.mirror import mirror
+
+    below = add(viewer, difficult)
+    dock = open_dock(viewer, "median")
+    settle(qtbot, dock)
+    (shown,) = previews(viewer)
+    seen = []
+    shown.events.visible.connect(lambda event: seen.append(event))
+    made = mirror(viewer, ViewerModel(), taken=lambda layer: not is_preview(layer))
+    above = viewer.add_labels(np.zeros(below.data.shape, np.uint8), scale=below.scale, translate=below.translate)
+    viewer.dims.set_current_step(0, 3)
+    settle(qtbot, dock)
+    assert (shown.visible, seen, made.twin(shown)) == (True, [], None)
+    assert list(viewer.layers) == [below, shown, above]
+    viewer.layers.move(0, 3)
+    assert list(viewer.layers) == [shown, above, below]
+    assert [made.original(twin) for twin in made.target.layers] == [above, below]
+    made.close()
 
 
 def test_closing_the_viewer_is_quiet(viewer, qtbot, difficult):

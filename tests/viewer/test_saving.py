@@ -67,8 +67,12 @@ def test_all_layers_go_to_a_folder(scene, qtbot, tmp_path, difficult, monkeypatc
     panel.check(scene.layers)
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a, **k: str(tmp_path))
     start(panel, qtbot)
-    assert sorted(path.name for path in tmp_path.glob("*.*[vz]")) == ["a_b.nii.gz", "difficult.nii.gz", "seeds.csv"]
-    for name in ("difficult.nii.gz", "a_b.nii.gz", "seeds.csv"):
+    assert sorted(path.name for path in tmp_path.glob("*.*[vz]")) == [
+        "a_b.nii.gz",
+        "difficult.nii.gz",
+        "seeds.points.csv",
+    ]
+    for name in ("difficult.nii.gz", "a_b.nii.gz", "seeds.points.csv"):
         assert name in panel.bar.message
     back = lb.read(tmp_path / "difficult.nii.gz")
     assert back.grid.same_space(difficult.grid, 1e-4)
@@ -77,7 +81,7 @@ def test_all_layers_go_to_a_folder(scene, qtbot, tmp_path, difficult, monkeypatc
     corner = np.diag([-1, -1, 1]) @ affine[:3, 3]
     np.testing.assert_allclose(corner[::-1], difficult.grid.origin, atol=1e-3)
     assert lb.read(tmp_path / "a_b.nii.gz").labels[1].name == "x"
-    assert_seeds(tmp_path / "seeds.csv", difficult, scene.layers["difficult"])
+    assert_seeds(tmp_path / "seeds.points.csv", difficult, scene.layers["difficult"])
     # Again: nothing is replaced unless somebody says so.
     (tmp_path / "a_b.nii.gz").write_bytes(b"mine")
     start(panel, qtbot)
@@ -219,9 +223,9 @@ def test_save_all_of_napari_with_seeds_and_shapes(scene, tmp_path, difficult, di
     assert sorted(path.name for path in tmp_path.glob("case*")) == [
         "case - a_b.nii.gz",
         "case - difficult.nii.gz",
-        "case - seeds.csv",
+        "case - seeds.points.csv",
     ]
-    assert_seeds(tmp_path / "case - seeds.csv", difficult, scene.layers["difficult"])
+    assert_seeds(tmp_path / "case - seeds.points.csv", difficult, scene.layers["difficult"])
     assert "line" in told[0]
     assert "Preview" not in told[0]
 

@@ -70,7 +70,8 @@ def planes(window, qtbot):
 
 def test_the_point_moves_in_all_canvases(planes, qtbot):
     viewer, panel = planes(image_on(flipped_grid()))
-    for check in (check_click, check_drag, check_main_slider, check_window_drag, check_wheel, check_main_mouse):
+    checks = (check_click, check_drag, check_main_slider, check_window_drag, check_wheel, check_main_mouse)
+    for check in (*checks, check_no_work_twice):
         check(viewer, panel, qtbot)
         panel.centre()
         settle(qtbot, panel)
@@ -178,6 +179,37 @@ def check_main_mouse(viewer, panel, qtbot) -> None:
     settle(qtbot, panel)
     assert panel.panes["axial"].model.dims.point[0] == pytest.approx(there[0], abs=0.7)
     assert panel.panes["sagittal"].model.dims.point[2] == pytest.approx(there[2], abs=0.7)
+
+
+def check_no_work_twice(viewer, panel, qtbot) -> None:
+    """A move slices what has to be sliced, once, and leaves no text to be placed by another draw."""
+    panel.panes["axial"].double_clicked.emit("axial")
+    panel.centre()
+    settle(qtbot, panel)
+    sliced = []
+    canvases = {name: pane.model for name, pane in panel.panes.items()} | {"main": viewer}
+    links = [(model.layers[0].events.set_data, lambda event, name=name: sliced.append(name))
+             for name, model in canvases.items()]  # fmt: skip
+    for event, callback in links:
+        event.connect(callback)
+    # Three moves before anything could be drawn: the canvases follow the last alone.
+    there = viewer.layers[0].data_to_world((14, 8, 5))
+    for share in (0.3, 0.6, 1.0):
+        panel.panes["axial"].moved.emit(np.array((np.nan, *(share * np.array(there[1:])))))
+    for name in canvases:
+        assert name in panel._dirty
+    panel._flush()
+    assert sliced == ["coronal", "sagittal"]
+    drawers = [*(pane.qt_viewer for pane in panel.panes.values()), viewer.window._qt_viewer]
+    assert not any(one.canvas._needs_overlay_position_update for one in drawers)
+    settle(qtbot, panel)
+    # The sliders of the axes on screen follow, and have nothing to slice.
+    assert sliced == ["coronal", "sagittal"]
+    assert viewer.dims.point == pytest.approx((viewer.dims.point[0], *there[1:]), abs=1.6)
+    viewer.dims.set_point(0, there[0] + 5)
+    assert not viewer.window._qt_viewer.canvas._needs_overlay_position_update
+    for event, callback in links:
+        event.disconnect(callback)
 
 
 def test_frames_follow_and_a_point_outside_comes_inside(planes, qtbot):
@@ -297,6 +329,21 @@ def check_tools(viewer, panel, qtbot) -> None:
     assert panel.panes["axial"].model.dims.point[0] == pytest.approx(there[0], abs=0.7)
     assert np.count_nonzero(np.asarray(layer.data) == 0) == 1
     assert str(pane.model.layers[1].mode) == str(layer.mode) == "erase"
+    check_space(viewer, panel, qtbot)
+
+
+def check_space(viewer, panel, qtbot) -> None:
+    """The tool is put down while Space is held over a plane, and taken up again."""
+    layer, pane = viewer.layers["organs"], panel.panes["coronal"]
+    before, here = np.array(layer.data), layer.data_to_world((9, 20, 7))
+    qtbot.keyPress(native(pane), Qt.Key.Key_Space)
+    assert {str(one.model.layers[1].mode) for one in panel.panes.values()} == {str(layer.mode)} == {"pan_zoom"}
+    click(qtbot, pane, here)
+    settle(qtbot, panel)
+    assert panel.panes["axial"].model.dims.point[0] == pytest.approx(here[0], abs=0.7)
+    assert np.array_equal(layer.data, before)
+    qtbot.keyRelease(native(pane), Qt.Key.Key_Space)
+    assert {str(one.model.layers[1].mode) for one in panel.panes.values()} == {str(layer.mode)} == {"erase"}
 
 
 # Layers -----------------------------------------------------------------------------------------------------------
@@ -338,6 +385,10 @@ def test_layers_are_mirrored():
     viewer.layers.move(0, 3)
     viewer.layers.move_multiple([0, 2], 1)
     assert names(copies[0]) == names(copies[1]) == names(viewer)
+    seeds = viewer.add_points(ndim=3, face_color="#ff5252", name="seeds")
+    copies[1].layers["seeds"].add(np.array([[1, 2, 3]]))
+    assert np.allclose(seeds.face_color, [[1, 0x52 / 255, 0x52 / 255, 1]])
+    viewer.layers.remove(seeds)
     labels.data = np.ones_like(labels.data)
     labels.editable = False
     labels.editable = True

@@ -1,10 +1,119 @@
-"""The adaptive median on one tile."""
+"""The adaptive median: on one tile the plain way, and the compiled way where that is ready, with the same result."""
+
+import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 
-from . import _windows
+from . import _ranks, _tiles, _windows
+from ._ready import Variants
+
+# Voxels after which compiling a variant is worth its while: a second of the plain way.
+KERNELS = Variants("adaptive", after=1 << 19)
+KERNELS.usual_for("adaptive_median", lambda dtype, ndim: [_key(dtype)] if ndim in (2, 3) else [])
+# Largest window in voxels a side: the kernel counts with 16 bits.
+_LARGEST = 31
+# Voxels of all largest windows of a tile: a second, should each of them be looked at.
+_MOST_WORK = 1 << 30
+
+
+def _key(dtype: np.dtype) -> tuple[str]:
+    return (_ranks.stand_in(dtype)[0].str[1:],)
+
+
+def run(image: np.ndarray, max_size: int, mode: str, result: np.ndarray, plain: Callable, plain_tile: int) -> None:
+    """Filter an image, the compiled way where it is ready.
+
+    Parameters
+    ----------
+    image : ndarray
+        The voxels.
+    max_size : int
+        Largest width of the window.
+    mode : str
+        What lies beyond the border.
+    result : ndarray
+        Contiguous, of the shape and type of the image.
+    plain : callable
+        Works out a block of the result the plain way.
+    plain_tile : int
+        Voxels of a block that the plain way takes at a time.
+    """
+    fast = compiled(image, max_size, mode)
+    if fast is None:
+        _tiles.run(plain, _tiles.blocks(image.shape, plain_tile), "tiles")
+        return
+
+    def work(block: _tiles.Block) -> None:
+        if fast.fill(result, block):
+            return
+        for part in _ranks.parts(block, plain_tile):
+            if not fast.fill(result, part):
+                plain(part)
+
+    most = _MOST_WORK // max_size**image.ndim
+    _tiles.run(work, fast.numbers.tiles(image.shape, plain_tile, most), "tiles")
+
+
+def compiled(image: np.ndarray, max_size: int, mode: str) -> "Compiled | None":
+    """Return the compiled way if it is ready now; otherwise say that it is wanted."""
+    found = _ranks.axes_and_key(image.dtype, (3,) * image.ndim, 3**image.ndim // 2)
+    if found is None or max_size > _LARGEST:
+        return None
+    key = _key(image.dtype)
+    medians, kernel = _ranks.KERNELS.get(found[1]), KERNELS.get(key)
+    if medians is None:
+        # One median serves many windows of the plain way.
+        _ranks.KERNELS.ask(found[1], 4 * image.size)
+    if kernel is None:
+        KERNELS.ask(key, image.size)
+    return None if medians is None or kernel is None else Compiled(image, max_size, mode, medians, kernel)
+
+
+class Compiled:
+    """The compiled way for one image of two or three axes.
+
+    Parameters
+    ----------
+    image, max_size, mode
+        As for `run`.
+    medians : callable
+        The variant of `_kernels.median` for windows of 3 voxels a side.
+    kernel : callable
+        The variant of `_kernels.adaptive`.
+    """
+
+    def __init__(self, image: np.ndarray, max_size: int, mode: str, medians: Callable, kernel: Callable) -> None:
+        self.max_size, self.kernel = max_size, kernel
+        self.numbers = _ranks.Numbers(image, [max_size // 2] * image.ndim, mode)
+        self.medians = _ranks.Compiled(image, (3,) * image.ndim, mode, (0, 1, 2), medians)
+
+    def fill(self, result: np.ndarray, block: _tiles.Block) -> bool:
+        """Work out a block of a result; False, and nothing done, where the voxels hold NaN."""
+        numbers, shape = self.numbers, tuple(s.stop - s.start for s in block)
+        padded, reach = numbers.shape(block), self.max_size // 2
+        count, inside, medians = math.prod(padded), math.prod(shape), self.medians.kernel
+        wanted = [count + medians.lanes, inside, inside, medians.room]
+        with _ranks.rooms(*[(numbers.dtype, length) for length in wanted]) as (voxels, middle, found, lists):
+            if not numbers.fetch(block, voxels[:count]):
+                return False
+            steps = _ranks.steps_of(padded)
+            at, to = ((reach - 1) * sum(steps), steps), (0, _ranks.steps_of(shape))
+            self.medians.find(voxels, at, middle, to, shape, lists)
+            # A picture is a volume of one plane, whose windows do not extend across it.
+            flat = () if len(shape) == 3 else (1,)
+            self.kernel(
+                voxels[:count].reshape(flat + padded),
+                (0 if flat else reach, reach, reach),
+                middle.reshape(flat + shape),
+                found.reshape(flat + shape),
+                self.max_size,
+                _ranks.rooms,
+            )
+            numbers.store(found, result, block)
+        return True
 
 
 def tile(padded: np.ndarray, max_size: int) -> np.ndarray:

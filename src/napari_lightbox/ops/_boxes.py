@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from .. import remarks
 from ..errors import InputError
 from ..geometry import Grid
 from ..progress import track
@@ -42,7 +43,8 @@ def crop(
     volume : Volume
         2D, 3D or 4D, whose frames are cut alike.
     mask : Volume, optional
-        The box holds everything that is not 0 in it, in any frame. It may lie on another grid in the same patient.
+        Labels, or values of 0 and 1. The box holds everything that is not 0 in it, in any frame. It may lie on another
+        grid in the same patient.
     margin : float, optional
         Distance in mm by which the box goes on around the content of the mask, on every side; at least, as whole
         voxels are kept. None where not given.
@@ -64,7 +66,8 @@ def crop(
     Raises
     ------
     InputError
-        If the box is given in none or in several ways, the mask is empty, or the box holds nothing of the volume.
+        If the box is given in none or in several ways, the mask is empty or no mask, or the box holds nothing of the
+        volume.
 
     Examples
     --------
@@ -91,6 +94,8 @@ def crop(
     if (np.minimum(high, shape) <= np.maximum(low, 0)).any():
         raise InputError(f"the box holds nothing of {volume.name!r}: place it where the volume is")
     low, high = np.maximum(low, 0), np.minimum(high, shape)
+    if (high - low == shape).all():
+        remarks.note("nothing was cut off: the box holds all of the volume")
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     target = _shifted(grid, low, high - low)
     return map_frames(lambda frame: frame.replace(data=frame.data[box].copy(), grid=target), volume)
@@ -131,6 +136,7 @@ def _sized_box(grid: Grid, size, centre) -> tuple[np.ndarray, np.ndarray]:
 def _content_box(grid: Grid, mask: Volume, margin) -> tuple[np.ndarray, np.ndarray]:
     """Return the voxels of `grid` that hold the content of `mask` and a margin."""
     margin = 0.0 if margin is None else _check.number(margin, "margin", least=0)
+    _require_mask(mask)
     box = _content(mask)
     if box is None:
         raise InputError(f"mask {mask.name!r} is empty: there is no content to crop to")
@@ -140,6 +146,21 @@ def _content_box(grid: Grid, mask: Volume, margin) -> tuple[np.ndarray, np.ndarr
     low = np.floor(index.min(axis=0) - reach + 0.5 + _NOISE).astype(int)
     high = np.ceil(index.max(axis=0) + reach + 0.5 - _NOISE).astype(int)
     return low, high
+
+
+def _require_mask(mask: Volume) -> None:
+    """Refuse grey values, hardly one of which is 0, as a mask."""
+    if mask.kind == "labels" or np.dtype(mask.data.dtype).kind == "b":
+        return
+    for index in range(mask.frame_count):
+        data = np.asarray(mask.frame(index).data)
+        for slab in track(_tiles.slabs(data.shape, _SLAB), "slabs"):
+            part = data[slab]
+            if not (np.isin(part, (0, 1)) | ((part != part) if part.dtype.kind == "f" else False)).all():
+                raise InputError(
+                    f"mask {mask.name!r} holds grey values, not labels: segment it first (otsu), or open the file with "
+                    "kind='labels' if its numbers are labels"
+                )
 
 
 def _content(mask: Volume) -> list[tuple[int, int]] | None:
@@ -275,6 +296,8 @@ def flip(
     """
     _check.choice(axis, _AXES, "axis")
     stored = volume.grid.closest_axes()[0][2 - _AXES.index(axis)]
+    if volume.grid.spatial_shape[stored] == 1:
+        remarks.note(f"flipping {axis} changes nothing: the volume is one voxel thick there")
     return map_frames(lambda frame: frame.replace(data=np.flip(frame.data, stored).copy()), volume)
 
 

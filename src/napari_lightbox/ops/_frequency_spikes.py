@@ -2,6 +2,9 @@
 
 A spike is a frequency that stands far above its surroundings on every side. Edges of the body, ribs, tables and the
 border of the image make ridges instead: along a ridge the surroundings are as high as the place itself.
+
+A pattern that runs through a stack of slices may be too weak to be found in each of them. `find_in_slices` looks at the
+median of their spectra, too, in which noise nearly vanishes, and treats all slices alike.
 """
 
 from collections.abc import Sequence
@@ -28,16 +31,97 @@ _ISOLATION = float(np.log(2))
 _LEAST_SPREAD = 0.25
 _MOST_RINGS = 100
 _SLAB = 1 << 21
+# Slices whose spectra are looked at together: more would hardly lower the noise further, and each takes memory.
+_MOST_SLICES = 63
 
 
 def find(image: np.ndarray, threshold: float, limit: int, guard: int) -> np.ndarray:
     """Return the spikes, strongest first, one of each pair; see `frequency.find_spikes`."""
-    shape, middle = image.shape, [n // 2 for n in image.shape]
+    if image.min() == image.max():
+        return np.zeros((0, image.ndim), int)
+    shown = _unfolded(_log_spectrum(image, _tiles.workers()), image.shape)
+    return _find_in(shown, threshold, limit, guard)
+
+
+def find_in_slices(planes: np.ndarray, threshold: float, limit: int, guard: int) -> list[np.ndarray]:
+    """Return the spikes of every slice of a stack: those that all have in common, and then its own.
+
+    Common to all are the spikes of the median of the spectra (each relative to its own median; of at most 63 slices,
+    evenly spread, and the lower median of an even number), and those that are found, within a sample, in a third of
+    the slices, and in two at least. What is found in fewer belongs to these alone.
+
+    Parameters
+    ----------
+    planes : ndarray
+        (slice, y, x), real and finite.
+    threshold, limit, guard
+        As for `find`.
+
+    Returns
+    -------
+    list of ndarray of int
+        (n, 2) for each slice.
+    """
+    shape, own = planes.shape[1:], [np.zeros((0, 2), int)] * len(planes)
+
+    def search(index: int) -> None:
+        own[index] = find(planes[index], threshold, limit, guard)
+
+    _tiles.run(search, range(len(planes)), "slices")
+    common = _find_in(_unfolded(_median_spectrum(planes), shape), threshold, limit, guard)
+    common = np.concatenate([common, _frequent(own, common, shape)])[:limit]
+    own = [points[~_near(points, common, shape, CORE)] for points in own]
+    return [np.concatenate([common, points])[:limit] for points in own]
+
+
+def _median_spectrum(planes: np.ndarray) -> np.ndarray:
+    """Return the median over slices of the half spectrum's logarithm; 0 where no slice shows anything."""
+    chosen = np.unique(np.linspace(0, len(planes) - 1, min(len(planes), _MOST_SLICES)).round().astype(int))
+    # Slices without any content, such as air, have no say.
+    chosen = [index for index in chosen if planes[index].min() != planes[index].max()]
+    height, width = planes.shape[1:]
+    found = np.zeros((max(1, len(chosen)), height, width // 2 + 1), np.float32)
+
+    def transform(number: int) -> None:
+        shown = _log_spectrum(planes[chosen[number]], 1)
+        found[number] = shown - np.median(shown)
+
+    _tiles.run(transform, range(len(chosen)), "spectra")
+    middle = (len(found) - 1) // 2
+    for rows in track(_tiles.slabs((height, found[:, 0].size), _SLAB), "slabs"):
+        found[0, rows] = np.partition(found[:, rows], middle, axis=0)[middle]
+    return found[0]
+
+
+def _frequent(own: Sequence[np.ndarray], common: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the places that are found in a third of the slices, those in most slices first."""
+    places = [tuple(p) for points in own for p in points[~_near(points, common, shape, CORE)].tolist()]
+    # The most frequent place stands for its neighbours.
+    candidates = sorted(set(places), key=lambda p: (-places.count(p), p))
+    least, taken = max(2, -(-len(own) // 3)), np.zeros((0, 2), int)
+    for place in np.array(candidates, dtype=int).reshape(-1, 2):
+        slices = sum(bool(_near(points, place[None], shape, 1).any()) for points in own)
+        if slices >= least and not _near(place[None], taken, shape, CORE).any():
+            taken = np.concatenate([taken, place[None]])
+    return taken
+
+
+def _near(points: np.ndarray, others: np.ndarray, shape: tuple[int, ...], reach: int) -> np.ndarray:
+    """Whether each point, or its mirror image, is at most `reach` samples from any of the others along every axis."""
+    sizes, near = np.array(shape), np.zeros(len(points), bool)
+    for sign in (1, -1):
+        apart = (sign * points[:, None] - others + sizes // 2) % sizes - sizes // 2
+        near |= (np.abs(apart) <= reach).all(axis=2).any(axis=1)
+    return near
+
+
+def _find_in(shown: np.ndarray, threshold: float, limit: int, guard: int) -> np.ndarray:
+    """Return the spikes of a spectrum, as a logarithm with the zero frequency in the centre."""
+    shape, middle = shown.shape, [n // 2 for n in shown.shape]
     cores = [CORE if n >= _SHORT else n for n in shape]
     around, core = _surroundings(shape, cores)
-    if not len(around) or image.min() == image.max():
-        return np.zeros((0, image.ndim), int)
-    shown = _log_spectrum(image)
+    if not len(around):
+        return np.zeros((0, shown.ndim), int)
     # Anatomy fades with the frequency, steeply near zero: what is typical of a distance is taken off first.
     above = shown - _typical(shown)
     centre = tuple(slice(m - guard if guard < m else 0, m + guard + 1) for m in middle)
@@ -52,7 +136,7 @@ def find(image: np.ndarray, threshold: float, limit: int, guard: int) -> np.ndar
     places = [_top(shown, place + middle) for place in found.spikes]
     places = [p for p in places if any(abs(i - m) > guard for i, m in zip(p, middle, strict=True))]
     places.sort(key=lambda place: -shown[place])
-    spikes = np.array(places[:limit], dtype=int).reshape(-1, image.ndim) - middle
+    spikes = np.array(places[:limit], dtype=int).reshape(-1, shown.ndim) - middle
     return np.where(_first_of_pair(spikes, shape)[:, None], spikes, -spikes)
 
 
@@ -89,30 +173,33 @@ class _Found:
                 self.taken[tuple(((side + self.middle + self.core) % self.above.shape).T)] = True
 
 
-def _log_spectrum(image: np.ndarray) -> np.ndarray:
-    """Return the logarithm of the magnitude with the zero frequency in the centre, of the image under a window."""
+def _log_spectrum(image: np.ndarray, workers: int) -> np.ndarray:
+    """Return the logarithm of the magnitude of the half spectrum of an image under a window; it is not constant."""
     values = image.astype(np.float64)
     values -= values.mean()
-    largest = np.abs(values).max()
-    values /= largest or 1
+    values /= np.abs(values).max() or 1
     for axis, n in enumerate(image.shape):
         if n >= _SHORT:
             angle = 2 * np.pi * (np.arange(n) + 0.5) / n
             window = sum(term * np.cos(k * angle) for k, term in enumerate(_TERMS))
             values *= window.reshape([-1 if a == axis else 1 for a in range(image.ndim)])
-    half = scipy.fft.rfft(values, workers=_tiles.workers())
+    half = scipy.fft.rfft(values, workers=workers)
     for axis in track(range(image.ndim - 1), "axes"):
         # Axis by axis: the listener is asked in between.
-        half = scipy.fft.fft(half, axis=axis, overwrite_x=True, workers=_tiles.workers())
+        half = scipy.fft.fft(half, axis=axis, overwrite_x=True, workers=workers)
     height = np.abs(half)
     # What the window itself leaves of the strongest frequency is no background to stand out from.
-    height = np.log(np.maximum(height, _LEFT_BY_WINDOW * height.max())).astype(np.float32)
-    shown = np.empty(image.shape, np.float32)
-    shown[..., : height.shape[-1]] = height
+    return np.log(np.maximum(height, _LEFT_BY_WINDOW * height.max())).astype(np.float32)
+
+
+def _unfolded(half: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the whole of a half spectrum with the zero frequency in the centre."""
+    shown = np.empty(shape, np.float32)
+    shown[..., : half.shape[-1]] = half
     # The other half is its mirror image.
-    mirror = [-np.arange(n) % n for n in image.shape[:-1]]
-    last = image.shape[-1] - np.arange(height.shape[-1], image.shape[-1])
-    shown[..., height.shape[-1] :] = height[np.ix_(*mirror, last)]
+    mirror = [-np.arange(n) % n for n in shape[:-1]]
+    last = shape[-1] - np.arange(half.shape[-1], shape[-1])
+    shown[..., half.shape[-1] :] = half[np.ix_(*mirror, last)]
     return scipy.fft.fftshift(shown)
 
 

@@ -1,8 +1,5 @@
-"""Growing one region from seeds: between two grey values, and by distance to the mean of the region so far."""
+"""Growing one region from seeds where it is allowed to go, the plain way."""
 
-import importlib.util
-import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -12,15 +9,9 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from ..progress import report, track
-from . import _tiles
+from . import _moments, _tiles
 
-# Voxels that the plain loop takes before the compiled one, if there is one, is worth its compilation.
-COMPILE_AFTER = 200_000
-_CHUNK = 1 << 15
-_COMPILED_CHUNK = 1 << 21
 _SLAB = 1 << 22
-# Mark of a voxel where no region may go; those that have joined are marked 1.
-_OUTSIDE = 2
 # Voxels around the seeds in which a region is first looked for.
 _FIRST_REACH = 32
 # Parts that are flooded one by one; from more seeds in parts of their own all parts are labelled at once.
@@ -48,10 +39,14 @@ class Grown:
     stopped: bool = False
 
     def whole(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Return the region in an image of that shape."""
-        result = np.zeros(shape, bool)
+        """Return the region in an image of that shape, 0 and 1."""
+        result = np.zeros(shape, np.uint8)
         result[self.box] = self.inside
         return result
+
+    def moments(self, image: np.ndarray) -> _moments.Moments:
+        """Return the number, mean and deviation of the image's values in the region."""
+        return _moments.inside(image[self.box], self.inside)
 
 
 def structure(ndim: int, rank: int) -> np.ndarray:
@@ -111,7 +106,7 @@ def _first_steps(region: np.ndarray, seeds: np.ndarray, rank: int, most: int) ->
     inside = (slice(1, -1),) * region.ndim
     free = np.zeros(shape, bool)
     free[inside] = region
-    offsets = np.array(_flat_steps(shape, rank))
+    offsets = np.array(flat_steps(shape, rank))
     flat, front = free.reshape(-1), np.unique(np.ravel_multi_index(tuple(seeds.T + 1), shape))
     flat[front] = False
     reached, steps = [front], 0
@@ -226,186 +221,8 @@ def _groups(links: list[np.ndarray], count: int) -> np.ndarray:
     return sparse.csgraph.connected_components(graph, directed=False)[1]
 
 
-def by_mean(
-    image: np.ndarray,
-    mask: np.ndarray | None,
-    seeds: np.ndarray,
-    threshold: float,
-    rank: int,
-    most: int | None = None,
-) -> Grown:
-    """Grow with the mean updated at every voxel that joins; first in, first out.
-
-    Parameters
-    ----------
-    image : ndarray
-        Grey values.
-    mask : ndarray or None
-        Not 0 where the region may go; the seeds must be inside.
-    seeds : ndarray of int
-        (n, ndim), distinct, in the order in which they start the queue.
-    threshold : float
-        Largest distance from the mean, exclusive.
-    rank : int
-        Neighbourhood, as in `structure`.
-    most : int, optional
-        Number of voxels at which to stop.
-    """
-    grown = _Region(image, mask, seeds, threshold, rank, most)
-    if _has_numba():
-        grown.grow_plainly(COMPILE_AFTER)
-        kernel = _Kernel(grown.values.dtype) if grown.queue else None
-        while grown.queue and not kernel.ready:
-            grown.grow_plainly(_CHUNK)
-        if grown.queue and kernel.grow is not None:
-            grown.grow_compiled(kernel.grow)
-    grown.grow_plainly(None)
-    return Grown(grown.result(), tuple(slice(0, n) for n in image.shape), grown.stopped)
-
-
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
-
-
-def _readable(dtype: np.dtype) -> np.dtype:
-    """Return a type for grey values that a memoryview gives as exact floats or small whole numbers."""
-    if dtype.kind == "b":
-        return np.dtype(np.uint8)
-    if dtype == np.float16:
-        return np.dtype(np.float32)
-    if dtype.kind in "iu" and dtype.itemsize == 8:
-        return np.dtype(np.float64)
-    return dtype
-
-
-def _flat_steps(shape: tuple[int, ...], rank: int) -> list[int]:
+def flat_steps(shape: tuple[int, ...], rank: int) -> list[int]:
     """Return the distance to each neighbour in a flat array, in the order in which the neighbours are visited."""
     strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
     offsets = [o for o in product((-1, 0, 1), repeat=len(shape)) if 0 < np.count_nonzero(o) <= rank]
     return [sum(o * s for o, s in zip(offset, strides, strict=True)) for offset in offsets]
-
-
-class _Region:
-    """A region that grows: its queue, its sum and its number of voxels."""
-
-    def __init__(
-        self,
-        image: np.ndarray,
-        mask: np.ndarray | None,
-        seeds: np.ndarray,
-        threshold: float,
-        rank: int,
-        most: int | None,
-    ) -> None:
-        # A margin of closed voxels spares the loop every question about borders.
-        self.shape = tuple(n + 2 for n in image.shape)
-        self.steps, self.threshold = _flat_steps(self.shape, rank), threshold
-        self.inside = (slice(1, -1),) * image.ndim
-        self.closed = bytearray(int(np.prod(self.shape)))
-        values = np.zeros(self.shape, _readable(image.dtype))
-        closed = np.frombuffer(self.closed, np.uint8).reshape(self.shape)
-        for axis in range(image.ndim):
-            np.moveaxis(closed, axis, 0)[[0, -1]] = _OUTSIDE
-        for slab in track(_tiles.slabs(image.shape, _SLAB), "slabs"):
-            values[self.inside][slab] = image[slab]
-            if mask is not None:
-                closed[self.inside][slab][mask[slab] == 0] = _OUTSIDE
-        self.values = values.ravel()
-        self.queue = deque(np.ravel_multi_index(tuple(seeds.T + 1), self.shape).tolist())
-        self.total, self.count = 0.0, 0
-        # No region has more voxels than there are.
-        self.most, self.stopped = max(len(seeds), image.size if most is None else most), False
-        for start in self.queue:
-            self.closed[start] = 1
-            self.total += float(self.values[start])
-            self.count += 1
-
-    def result(self) -> np.ndarray:
-        """Return the region, without the margin."""
-        closed = np.frombuffer(self.closed, np.uint8).reshape(self.shape)[self.inside]
-        found = np.empty(closed.shape, bool)
-        for slab in track(_tiles.slabs(found.shape, _SLAB), "slabs"):
-            np.equal(closed[slab], 1, out=found[slab])
-        return found
-
-    def grow_plainly(self, limit: int | None) -> None:
-        """Grow in Python until the queue is empty, or about `limit` voxels have been taken from it."""
-        values, closed, queue, steps = memoryview(self.values), self.closed, self.queue, self.steps
-        threshold, most = self.threshold, self.most
-        total, count, taken = self.total, self.count, 0
-        while queue and (limit is None or taken < limit):
-            report("voxels", count)
-            for _ in range(_CHUNK):
-                if not queue:
-                    break
-                here = queue.popleft()
-                for step in steps:
-                    there = here + step
-                    if not closed[there]:
-                        value = values[there]
-                        if abs(total / count - value) < threshold:
-                            if count == most:
-                                self.stopped = True
-                                queue.clear()
-                                break
-                            closed[there] = 1
-                            queue.append(there)
-                            total += value
-                            count += 1
-                taken += 1
-        self.total, self.count = total, count
-        report("voxels", count)
-
-    def grow_compiled(self, grow: Callable) -> None:
-        """Go on from where the plain loop stopped, to the end."""
-        closed = np.frombuffer(self.closed, np.uint8)
-        steps = np.array(self.steps, np.int64)
-        waiting = np.array(self.queue, np.int64)
-        chunk = _COMPILED_CHUNK // len(steps)
-        while len(waiting):
-            report("voxels", self.count)
-            # New room for each chunk: the queue holds the front of the region only, not all of it.
-            queue = np.empty(len(waiting) + chunk * len(steps), np.int64)
-            queue[: len(waiting)] = waiting
-            head, tail, self.total, self.count, self.stopped = grow(
-                self.values,
-                closed,
-                queue,
-                0,
-                len(waiting),
-                self.total,
-                self.count,
-                steps,
-                self.threshold,
-                chunk,
-                self.most,
-            )
-            waiting = queue[head:tail].copy()
-        self.queue.clear()
-        report("voxels", self.count)
-
-
-class _Kernel:
-    """The compiled loop, made ready in a thread of its own: that takes a second or more, and cannot be cancelled."""
-
-    def __init__(self, dtype: np.dtype) -> None:
-        self.grow: Callable | None = None
-        self._thread = Thread(target=self._compile, args=(dtype,), name="lightbox-compile", daemon=True)
-        self._thread.start()
-
-    @property
-    def ready(self) -> bool:
-        """Whether compiling has ended; `grow` is None where it failed."""
-        return not self._thread.is_alive()
-
-    def _compile(self, dtype: np.dtype) -> None:
-        try:
-            from ._kernels.region_grow import grow
-
-            nothing = np.empty(0, np.int64)
-            grow(np.empty(0, dtype), np.empty(0, np.uint8), nothing, 0, 0, 0.0, 0, nothing, 1.0, 1, 1)
-        except Exception:
-            # The plain loop does the same, only slower.
-            logging.getLogger(__name__).warning("compiling the region growing loop failed", exc_info=True)
-        else:
-            self.grow = grow

@@ -6,34 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..progress import track
-from . import _grow, _tiles
+from . import _flood, _grow, _moments, _tiles
 
 _SLAB = 1 << 21
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Number, mean and standard deviation (divided by the number less one; 0 for a single value) of grey values."""
-
-    count: int
-    mean: float
-    sd: float
-
-
-def moments(parts: list[np.ndarray]) -> Moments:
-    """Return the moments of all finite values of some arrays taken together."""
-    parts = [p[np.isfinite(p)] if p.dtype.kind == "f" else p for p in parts]
-    count = sum(p.size for p in parts)
-    if not count:
-        return Moments(0, float("nan"), 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = sum(float(p.sum(dtype=np.float64)) for p in parts) / count
-        # About the mean, which loses no digits; slab by slab, as the difference takes eight bytes a voxel.
-        squares = 0.0
-        for part in parts:
-            for start in range(0, part.size, _SLAB):
-                squares += float(np.square(part.reshape(-1)[start : start + _SLAB].astype(np.float64) - mean).sum())
-        return Moments(count, mean, float(np.sqrt(squares / (count - 1))) if count > 1 else 0.0)
 
 
 def between(dtype: np.dtype, low: float, high: float, inclusive: bool) -> tuple:
@@ -86,11 +61,51 @@ def growth(
     return allow
 
 
+class Grower:
+    """Growing regions between two grey values in one image, by the compiled flood once that is ready.
+
+    Parameters
+    ----------
+    image : ndarray
+        Grey values.
+    mask : ndarray or None
+        Not 0 where the region may go; the seeds must be inside.
+    seeds : ndarray of int
+        (n, ndim), distinct; they belong to the region whatever their value.
+    rank : int
+        Neighbourhood, as in `_grow.structure`.
+    most : int, optional
+        Number of voxels at which to stop, as in `_grow.near_seeds`.
+    """
+
+    def __init__(
+        self, image: np.ndarray, mask: np.ndarray | None, seeds: np.ndarray, rank: int, most: int | None = None
+    ) -> None:
+        self.image, self.mask, self.seeds, self.rank, self.most = image, mask, seeds, rank, most
+        self._key = _flood.key_of(image.dtype)
+        self._flood: _flood.Flood | None = None
+
+    def between(self, low: float, high: float, inclusive: bool) -> "_grow.Grown | _flood.Flooded":
+        """Grow between two grey values, which lie inside or not."""
+        kernel = None if self._key is None else _flood.KERNELS.get(self._key)
+        if kernel is not None:
+            if self._flood is None:
+                self._flood = _flood.Flood(kernel, self.image, self.mask, self.rank)
+            found = self._flood.grow(*between(self.image.dtype, low, high, inclusive), self.seeds, self.most)
+            if found is not None:
+                return found
+        allow = growth(self.image, low, high, self.mask, inclusive)
+        grown = _grow.near_seeds(allow, self.image.shape, self.seeds, self.rank, self.most)
+        if kernel is None and self._key is not None:
+            _flood.KERNELS.ask(self._key, grown.inside.size)
+        return grown
+
+
 @dataclass(frozen=True)
 class Confidence:
     """What a region grown by confidence came to: the region, and the limits it was last grown between."""
 
-    grown: _grow.Grown
+    grown: "_grow.Grown | _flood.Flooded"
     low: float
     high: float
     rounds: int
@@ -128,8 +143,8 @@ def by_confidence(
         Number of voxels at which to stop.
     """
     values = [float(image[tuple(s)]) for s in seeds]
-    now = moments([_surroundings(image, mask, seed, radius) for seed in seeds])
-    done: Confidence | None = None
+    now = _moments.moments([_surroundings(image, mask, seed, radius) for seed in seeds])
+    grower, done = Grower(image, mask, seeds, rank, most), None
     for number in track(range(iterations + 1), "rounds"):
         reach = multiplier * now.sd
         if not np.isfinite(now.mean + reach):
@@ -137,9 +152,8 @@ def by_confidence(
         low, high = min(np.nan_to_num(now.mean) - reach, *values), max(np.nan_to_num(now.mean) + reach, *values)
         if done is not None and (low, high) == (done.low, done.high):
             break
-        grown = _grow.near_seeds(growth(image, low, high, mask, inclusive=True), image.shape, seeds, rank, most)
-        done = Confidence(grown, low, high, number)
-        now = moments([image[grown.box][grown.inside]])
+        grown = grower.between(low, high, inclusive=True)
+        done, now = Confidence(grown, low, high, number), grown.moments(image)
         if grown.stopped or now.sd == 0:
             break
     return done

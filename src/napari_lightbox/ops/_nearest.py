@@ -38,7 +38,7 @@ def nearest(
         Whether distances or differences along each axis are limited.
     """
     reach = [min(r, n - 1) for r, n in zip(_ball.reaches(radius, spacing), labels.shape, strict=True)]
-    table = np.concatenate([[0], values]).astype(labels.dtype)
+    table = np.concatenate([np.zeros(1, labels.dtype), np.asarray(values, labels.dtype)])
     rank_bits = len(values).bit_length()
     least = min(spacing)
     # Squares as whole numbers add up to the same sum in any order, so that ties are ties.

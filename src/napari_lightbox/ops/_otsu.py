@@ -8,13 +8,20 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import track
-from . import _tiles
+from . import _ready, _tiles
 
 FLOAT_BINS = 4096
+# Voxels to be counted after which compiling is worth its while: some tenths of a second.
+KERNELS = _ready.Variants("histogram", after=1 << 24)
+KERNELS.usual_for("otsu", lambda dtype, ndim: [key] if (key := _key_of(dtype)) else [])
+_TYPES = {np.dtype(code) for code in ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")}
 # Widest range of whole numbers that is counted value by value without sorting.
 _DENSE = 1 << 22
-# Voxels counted at once; few enough to stay in a core's cache.
+# Voxels counted at once; in numpy few enough to stay in a core's cache.
 _SLAB = 1 << 18
+_COMPILED_SLAB = 1 << 21
+# Widest range that the compiled loop counts: its table has to stay in the cache, too.
+_NARROW = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -36,29 +43,51 @@ class Histogram:
     upper: np.ndarray
 
 
+def _key_of(dtype: np.dtype) -> tuple[str] | None:
+    dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
+    return (dtype.str[1:],) if dtype in _TYPES else None
+
+
+def _kernel_for(image: np.ndarray):
+    """Return the compiled functions for a type of voxel, if they are ready; ask for them otherwise."""
+    key = _key_of(image.dtype)
+    kernel = None if key is None else KERNELS.get(key)
+    if kernel is None and key is not None:
+        KERNELS.ask(key, image.size)
+    return kernel
+
+
 def histogram(image: np.ndarray) -> Histogram:
     """Count the grey values of whole numbers one by one, of fractions in `FLOAT_BINS` bins between the extremes."""
     if image.dtype == bool:
         image = image.view(np.uint8)
-    slabs = _tiles.slabs(image.shape, _SLAB)
+    kernel = _kernel_for(image)
+    if image.flags.c_contiguous:
+        image = image.reshape(-1)
+    slabs = _tiles.slabs(image.shape, _SLAB if kernel is None else _COMPILED_SLAB)
     if image.dtype.kind in "iu" and image.dtype.itemsize <= 2:
         limits = np.iinfo(image.dtype)
-        return _dense(image, slabs, limits.min, limits.max)
-    low, high, whole = _range(image, slabs)
+        return _dense(image, slabs, limits.min, limits.max, kernel)
+    low, high, whole = _range(image, slabs, kernel)
     if low == high:
         return Histogram(np.zeros(1), np.array([image.size]), np.array([low]))
     if not whole:
-        return _binned(image, slabs, low, high)
+        return _binned(image, slabs, low, high, kernel)
     if high - low < _DENSE:
-        return _dense(image, slabs, low, high)
+        return _dense(image, slabs, low, high, kernel)
     return _sparse(image, slabs)
 
 
-def _range(image: np.ndarray, slabs: list[slice]):
+def _range(image: np.ndarray, slabs: list[slice], kernel):
     """Return the smallest and the largest finite value, and whether they can be counted one by one."""
     found = []
 
     def work(slab: slice) -> None:
+        if kernel is not None:
+            low, high, whole, some = kernel.extent(_flat(image[slab]))
+            if some:
+                found.append((low, high, whole) if image.dtype.kind == "f" else (int(low), int(high), True))
+            return
         part = _finite(image[slab])
         if part.size:
             found.append((part.min().item(), part.max().item(), _is_whole(part[:1000]) and _is_whole(part)))
@@ -71,6 +100,13 @@ def _range(image: np.ndarray, slabs: list[slice]):
     if image.dtype.kind == "f":
         whole = whole and high - low < _DENSE and max(abs(low), abs(high)) < 2**53
     return low, high, whole
+
+
+def _flat(part: np.ndarray) -> np.ndarray:
+    """Return an array flat, and not to be written: numba would compile anew for arrays that may be."""
+    flat = part.reshape(-1).view()
+    flat.flags.writeable = False
+    return flat
 
 
 def _is_whole(part: np.ndarray) -> bool:
@@ -86,25 +122,42 @@ def _finite(part: np.ndarray) -> np.ndarray:
     return part
 
 
-def _dense(image: np.ndarray, slabs: list[slice], low, high) -> Histogram:
+def _dense(image: np.ndarray, slabs: list[slice], low, high, kernel) -> Histogram:
     low, high = int(low), int(high)
+    compiled = None
+    if kernel is not None and high - low < _NARROW:
+
+        def compiled(values: np.ndarray, table: np.ndarray) -> None:
+            kernel.count(values, low, table)
+
     wide = np.uint64 if image.dtype == np.uint64 else np.int64
 
     def place(values: np.ndarray) -> np.ndarray:
         return values if image.dtype.kind == "u" and low == 0 else (values.astype(wide) - wide(low)).astype(np.int64)
 
-    count = _count(image, slabs, place, high - low + 1)
+    count = _count(image, slabs, place, high - low + 1, compiled)
     present = np.flatnonzero(count)
     upper = present + low if low <= np.iinfo(np.int64).max - _DENSE else present.astype(np.uint64) + np.uint64(low)
     return Histogram(present.astype(np.float64), count[present], upper)
 
 
-def _count(image: np.ndarray, slabs: list[slice], place: Callable[[np.ndarray], np.ndarray], bins: int) -> np.ndarray:
-    """Count the finite values of `image` by their place."""
+def _count(
+    image: np.ndarray,
+    slabs: list[slice],
+    place: Callable[[np.ndarray], np.ndarray],
+    bins: int,
+    compiled: Callable[[np.ndarray, np.ndarray], None] | None,
+) -> np.ndarray:
+    """Count the finite values of `image` by their place, or by a compiled function that counts into two tables."""
     total, lock = np.zeros(bins, np.int64), Lock()
 
     def work(slab: slice) -> None:
-        count = np.bincount(place(_finite(image[slab])), minlength=bins)
+        if compiled is None:
+            count = np.bincount(place(_finite(image[slab])), minlength=bins)
+        else:
+            tables = np.zeros((2, bins), np.uint32)
+            compiled(_flat(image[slab]), tables)
+            count = tables.sum(axis=0, dtype=np.int64)
         with lock:
             np.add(total, count, out=total)
 
@@ -124,7 +177,7 @@ def _sparse(image: np.ndarray, slabs: list[slice]) -> Histogram:
     return Histogram(values.astype(np.float64), count, values)
 
 
-def _binned(image: np.ndarray, slabs: list[slice], low: float, high: float) -> Histogram:
+def _binned(image: np.ndarray, slabs: list[slice], low: float, high: float, kernel) -> Histogram:
     if not np.isfinite(high - low):
         raise InputError(f"image reaches from {low:g} to {high:g}, too far for a histogram: clip or scale it first")
     edges = np.linspace(low, high, FLOAT_BINS + 1)
@@ -137,7 +190,13 @@ def _binned(image: np.ndarray, slabs: list[slice], low: float, high: float) -> H
         index += (values > edges[index + 1]) & (index < FLOAT_BINS - 1)
         return index
 
-    count = _count(image, slabs, place, FLOAT_BINS)
+    compiled = None
+    if kernel is not None:
+
+        def compiled(values: np.ndarray, table: np.ndarray) -> None:
+            kernel.bin(values, float(low), float(high), edges, table)
+
+    count = _count(image, slabs, place, FLOAT_BINS, compiled)
     present = np.flatnonzero(count)
     return Histogram(present.astype(np.float64), count[present], edges[present + 1])
 
@@ -210,3 +269,27 @@ def _best_starts(best, gain, ends, low, high) -> tuple[np.ndarray, np.ndarray]:
     largest = np.maximum.reduceat(totals, begins)
     candidates = np.where(totals == np.repeat(largest, lengths), starts, np.iinfo(starts.dtype).max)
     return largest, np.minimum.reduceat(candidates, begins)
+
+
+def parted(image: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return, for each voxel, how many of the thresholds it lies above."""
+    image = image.view(np.uint8) if image.dtype == bool else image
+    result = np.empty(image.shape, np.uint8)
+    kernel = _kernel_for(image)
+    # Thresholds are float64: a float32 image must not drag them to its own precision.
+    wanted = np.asarray(thresholds, np.float64 if image.dtype.kind == "f" else None)
+    if image.dtype.kind != "f":
+        wanted = wanted.astype(image.dtype)
+        kernel = kernel if np.array_equal(wanted, thresholds) else None
+
+    def work(slab: slice) -> None:
+        if kernel is not None:
+            kernel.part(_flat(image[slab]), wanted, result[slab].reshape(-1))
+            return
+        part, classes = image[slab].astype(np.float64) if image.dtype.kind == "f" else image[slab], result[slab]
+        classes[...] = 0
+        for threshold in np.asarray(thresholds).tolist():
+            classes += part > threshold
+
+    _tiles.run(work, _tiles.slabs(image.shape, _COMPILED_SLAB), "slabs")
+    return result

@@ -8,9 +8,15 @@ import numpy as np
 
 from . import _check, _tiles
 from ._interpolation import UPWARD, coefficients, store
+from ._ready import Variants
+from ._splines import MARGIN, Spline, taps_at
 
 # Output voxels that are worked out at a time.
 _PART = 1 << 18
+# Voxels of a stretch of lines of a plane: a core's cache holds two in double precision.
+_STRETCH = 1 << 13
+LINES = Variants("along", after=1 << 22)
+LINEAR = {np.dtype(code) for code in ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")}
 
 
 def along_axes(matrix: np.ndarray) -> bool:
@@ -34,8 +40,69 @@ def nearest(data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], fill: 
     return result
 
 
+def linear(
+    data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], slabs: list[slice], fill: float
+) -> np.ndarray | None:
+    """Interpolate linearly, as SimpleITK does slab by slab; None where the kernel is not ready, or of no use.
+
+    Arguments as for `_resample.pull`; places are worked out from the first plane of each slab.
+    """
+    key = (data.dtype.str[1:],)
+    if data.dtype not in LINEAR:
+        return None
+    LINES.ask(key, int(np.prod(shape)))
+    kernel = LINES.get(key)
+    if kernel is None or (data.dtype.kind == "f" and not _all_finite(data)):
+        return None
+    # In the order of the input axes, which decides in which order they are interpolated along.
+    outward = [int(np.argmax(row != 0)) for row in matrix[:3, :3]]
+    places = [_places(matrix[a], i, shape[i], slabs) for a, i in enumerate(outward)]
+    taps = []
+    for place, length in zip(places, data.shape, strict=True):
+        place = np.minimum(np.maximum(place, 0.0), length - 1.0)
+        taps += [np.floor(place).astype(np.intp), place - np.floor(place)]
+    made = np.empty([shape[i] for i in outward], data.dtype)
+    source = np.ascontiguousarray(data)
+    source = source if source.flags.writeable else source.copy()
+
+    def work(part: tuple[slice, slice]) -> None:
+        planes, lines = part
+        kernel(source, *taps, made, planes.start, planes.stop, lines.start, lines.stop)
+
+    depth, height, width = made.shape
+    lines = _tiles.slabs((height, width), _STRETCH)
+    planes = _tiles.slabs((depth, lines[0].stop, width), _PART << 3)
+    _tiles.run(work, [(p, s) for p in planes for s in lines], "slabs")
+    _fill(made, _beyond(places, data.shape), fill)
+    return np.ascontiguousarray(made.transpose(np.argsort(outward)))
+
+
+def _places(row: np.ndarray, axis: int, count: int, slabs: list[slice]) -> np.ndarray:
+    """Return the places on an input axis that runs along an output axis, by the arithmetic of SimpleITK."""
+    step, shift = row[axis], row[3]
+    if axis == 0:
+        return np.concatenate([step * np.arange(s.stop - s.start) + (step * s.start + shift) for s in slabs])
+    if axis == 1:
+        return step * np.arange(count) + shift
+    # The two ends of a line are mapped, and the voxels between them lie at fractions of the way.
+    return shift + (np.arange(count) / float(count)) * ((step * count + shift) - shift)
+
+
+def _all_finite(data: np.ndarray) -> bool:
+    found = []
+    _tiles.run(lambda slab: found.append(np.isfinite(data[slab]).all()), _tiles.slabs(data.shape, _PART), "slabs")
+    return all(found)
+
+
 def cubic(data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], fill: float) -> np.ndarray:
     """Interpolate by the cubic B-spline through the voxels; arguments as for `_resample.pull`."""
+    spline = Spline("along", data.dtype)
+    spline.ask(int(np.prod(shape)))
+    if spline.ready:
+        turned, places = _turned(spline.coefficients(data), matrix, shape, 0.0)
+        result = spline.along_axes(turned, places)
+        _fill(result, _beyond(places, [n - 2 * MARGIN for n in turned.shape]), fill)
+        return result
     factors = coefficients(data.astype(_check.float_type(data.dtype)))
     turned, places = _turned(factors, matrix, shape, 0.0)
     beyond = _beyond(places, turned.shape)
@@ -69,13 +136,9 @@ def _beyond(places: list[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray
 
 def _taps(places: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the four voxels of an axis that count at each place, (4, n), and the cubic B-spline's weight of each."""
-    # Places outside are filled later: here they only must not become too large for an index.
-    places = np.clip(places, -1, length)
-    first = np.floor(places)
-    t = places - first
-    weights = np.stack(((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4, t**3)) / 6
-    mirrored = _tiles.border_index(-3, length + 4, length, "mirror")
-    return np.stack([mirrored[first.astype(np.intp) + k + 2] for k in range(4)]), weights
+    first, weights = taps_at(places, length)
+    mirrored = _tiles.border_index(-MARGIN, length + MARGIN, length, "mirror")
+    return np.stack([mirrored[first + k] for k in range(4)]), weights
 
 
 def _combined(values: np.ndarray, index: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
@@ -95,3 +158,6 @@ def _fill(out: np.ndarray, beyond: tuple[np.ndarray, ...], fill: float) -> None:
     for axis, outside in enumerate(beyond):
         if outside.any():
             np.moveaxis(out, axis, 0)[outside] = fill
+
+
+LINES.usual_for("resample", lambda dtype, ndim: [(dtype.str[1:],)] if dtype in LINEAR else [])

@@ -3,27 +3,20 @@
 A kernel is compiled for one interpolation and one type of voxel, once there was enough to do for it.
 """
 
-import importlib.util
-import logging
-from collections.abc import Callable, Sequence
-from threading import Lock, Thread
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..progress import track
 from . import _tiles
+from ._ready import Variants
 
 # Output voxels of an interpolation and a type after which compiling is worth its while: some hundredths of a second.
-COMPILE_AFTER = 1 << 22
+KERNELS = Variants("resample", after=1 << 22)
 # Output voxels of a part: some milliseconds.
 _PART = 1 << 19
 _SLAB = 1 << 23
 _LINEAR = {np.dtype(code) for code in ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")}
-
-_lock = Lock()
-_seen: dict[tuple[str, np.dtype], int] = {}
-_threads: dict[tuple[str, np.dtype], Thread] = {}
-_kernels: dict[tuple[str, np.dtype], Callable] = {}
 
 
 class Compiled:
@@ -38,39 +31,32 @@ class Compiled:
     """
 
     def __init__(self, order: str, dtype: np.dtype) -> None:
-        self.key: tuple[str, np.dtype] | None = None
+        self.order = order
+        self.key: tuple[str, str] | None = None
         if order == "nearest":
             # Voxels are moved as they are: only their width counts.
-            self.key = (order, np.dtype(f"u{dtype.itemsize}"))
+            self.key = (order, f"u{dtype.itemsize}")
         elif order == "linear" and dtype in _LINEAR:
-            self.key = (order, dtype)
+            self.key = (order, dtype.str[1:])
 
     @property
     def ready(self) -> bool:
         """Whether the kernel can be used now."""
-        return self.key in _kernels
+        return self.key is not None and KERNELS.get(self.key) is not None
 
     def ask(self, voxels: int) -> None:
         """Say that so many voxels are to be resampled; begin to compile in the background when that is worth it."""
-        if self.key is None or self.ready:
-            return
-        with _lock:
-            _seen[self.key] = _seen.get(self.key, 0) + voxels
-            if _seen[self.key] >= COMPILE_AFTER and self.key not in _threads and _has_numba():
-                _threads[self.key] = Thread(target=_compile, args=self.key, name="lightbox-compile", daemon=True)
-                _threads[self.key].start()
+        if self.key is not None:
+            KERNELS.ask(self.key, voxels)
 
     def wait(self) -> bool:
         """Compile, wait until that has ended, and say whether it went well."""
-        self.ask(COMPILE_AFTER)
-        if self.key in _threads:
-            _threads[self.key].join()
-        return self.ready
+        return self.key is not None and KERNELS.wait(self.key) is not None
 
     def source(self, data: np.ndarray) -> np.ndarray | None:
         """Return the voxels (z, y, x) as the kernel takes them; None where it cannot work on them."""
-        if self.key[0] == "nearest":
-            flat = np.ascontiguousarray(data).view(self.key[1]).reshape(-1)
+        if self.order == "nearest":
+            flat = np.ascontiguousarray(data).view(f"u{data.dtype.itemsize}").reshape(-1)
             # numba would compile anew for arrays that may be written and those that may not.
             flat.flags.writeable = False
             return flat
@@ -112,7 +98,7 @@ class Compiled:
         fill : float
             Value outside.
         """
-        kernel, width = _kernels[self.key], out.shape[2]
+        kernel, width = KERNELS.get(self.key), out.shape[2]
         linear = np.ascontiguousarray(matrix[:3, :3])
         fractions = np.arange(width) / float(width)
         filling = np.array(fill).astype(out.dtype).view(source.dtype)[()]
@@ -127,21 +113,5 @@ class Compiled:
         _tiles.run(work, parts, "slabs")
 
 
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
-
-
-def _compile(order: str, dtype: np.dtype) -> None:
-    try:
-        from ._kernels import resample
-
-        kernel = resample.nearest_1 if order == "nearest" else resample.linear_1
-        source = np.zeros(4, dtype)
-        source.flags.writeable = order == "linear"
-        out, one = np.zeros((1, 1, 1), dtype), np.zeros(1)
-        kernel(source, (1, 1, 1), np.eye(3), np.zeros(3), one, out, 0, 1, dtype.type(0))
-    except Exception:
-        # SimpleITK does the same, only slower.
-        logging.getLogger(__name__).warning("compiling the %s resampling failed", order, exc_info=True)
-    else:
-        _kernels[order, dtype] = kernel
+for _operation in ("affine", "resample"):
+    KERNELS.usual_for(_operation, lambda dtype, ndim: [key] if (key := Compiled("linear", dtype).key) else [])

@@ -74,20 +74,24 @@ def with_halo(image: np.ndarray, block: Block, halo: Sequence[int], mode: str) -
     return result
 
 
-def blocks(shape: Sequence[int], voxels: int) -> list[Block]:
-    """Cut `shape` into blocks of at most `voxels` voxels, as near to cubes as they get; see `only`."""
+def blocks(shape: Sequence[int], voxels: int, row: int = 0) -> list[Block]:
+    """Cut `shape` into blocks of at most `voxels` voxels, as near to cubes as they get; see `only`.
+
+    Rows, along the last axis, are left whole where they have up to `row` voxels and the other axes can be cut instead.
+    """
     wanted = _only.get()
     if wanted is not None and wanted[2] == tuple(shape):
         axis, index, _ = wanted
         thin = tuple(1 if a == axis else n for a, n in enumerate(shape))
-        return [(*b[:axis], slice(index, index + 1), *b[axis + 1 :]) for b in _blocks(thin, voxels)]
-    return _blocks(shape, voxels)
+        return [(*b[:axis], slice(index, index + 1), *b[axis + 1 :]) for b in _blocks(thin, voxels, row)]
+    return _blocks(shape, voxels, row)
 
 
-def _blocks(shape: Sequence[int], voxels: int) -> list[Block]:
+def _blocks(shape: Sequence[int], voxels: int, row: int) -> list[Block]:
     size = list(shape)
     while np.prod(size, dtype=float) > max(1, voxels):
-        longest = int(np.argmax(size))
+        rest = size[:-1] if size[-1] <= row and max(size[:-1], default=1) > 1 else size
+        longest = int(np.argmax(rest))
         size[longest] = -(-size[longest] // 2)
     steps = [range(0, n, s) for n, s in zip(shape, size, strict=True)]
     found: list[Block] = [()]

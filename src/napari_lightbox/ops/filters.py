@@ -1,7 +1,7 @@
 """Filters that take each voxel's neighbourhood into account."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Annotated
 
@@ -9,19 +9,23 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
-from ..types import Border, ImageArray, OddSize
-from . import _adaptive, _check, _lines, _tiles, _windows
+from ..progress import track
+from ..types import Border, Device, ImageArray, OddSize
+from . import _adaptive, _check, _lines, _ranks, _tiles, _windows
+from ._device import torch_device
 
 BORDERS = ("reflect", "nearest", "mirror", "constant", "wrap")
 # Window elements that one tile sorts: about a tenth of a second.
 _WORK = 1 << 25
 _TILE = 1 << 19
+# Voxels that a graphics card takes at a time.
+_CARD_TILE = 1 << 24
 # Window elements of a picture so small that preparing its windows takes longer than scipy takes altogether.
 _LITTLE_WORK = 1 << 14
 _LITTLE_SQUARES = 1 << 13
 
 
-def median(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect") -> ImageArray:
+def median(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect", device: Device = "cpu") -> ImageArray:
     """Replace every voxel by the median of the window around it.
 
     Equals ``scipy.ndimage.median_filter(image, size, mode=mode)`` exactly wherever there is no NaN. (64-bit integers
@@ -36,11 +40,14 @@ def median(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect") ->
     mode : {"reflect", "nearest", "mirror", "constant", "wrap"}
         What lies beyond the border, named as in scipy.ndimage: ``"reflect"`` d c b a | a b c d, ``"mirror"``
         d c b | a b c d, ``"nearest"`` a a a | a b c d, ``"wrap"`` the opposite side, ``"constant"`` zeros.
+    device : str
+        ``"cpu"``, or a graphics card through torch: ``"cuda"``, ``"cuda:1"``. The same values.
 
     Returns
     -------
     ndarray
         Same shape and type as `image`. A window that holds NaN gives NaN; infinite values are ordered like others.
+        Of zeros of both signs, which are equal, either may be the median.
 
     Raises
     ------
@@ -59,6 +66,9 @@ def median(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect") ->
     image = _check.image(image)
     sizes = _check.odd_sizes(size, image.ndim)
     mode = _check.choice(mode, BORDERS, "mode")
+    card = torch_device(device)
+    if card is not None:
+        return _on_card(image, [s // 2 for s in sizes], mode, lambda kernels, block: kernels.median(block, sizes, card))
     window = math.prod(sizes)
     square = sizes == (3, 3)
     little = _LITTLE_SQUARES if square else _LITTLE_WORK
@@ -79,7 +89,17 @@ def median(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect") ->
         else:
             result[block] = _windows.medians(_windows.sortable(padded), sizes)
 
-    _tiles.run(work, _tiles.blocks(image.shape, min(_TILE, _WORK // window)), "tiles")
+    _ranks.run(image, sizes, window // 2, mode, result, work, min(_TILE, max(1, _WORK // window)))
+    return result
+
+
+def _on_card(image: np.ndarray, halo: Sequence[int], mode: str, work: Callable) -> np.ndarray:
+    """Filter block by block with the functions of `_torch.filters`."""
+    from ._torch import filters as kernels
+
+    result = np.empty(image.shape, image.dtype)
+    for block in track(_tiles.blocks(image.shape, _CARD_TILE), "tiles"):
+        result[block] = work(kernels, _tiles.with_halo(image, block, halo, mode))
     return result
 
 
@@ -245,7 +265,7 @@ def percentile(
         padded = _tiles.with_halo(image, block, halo, mode)
         result[block] = _windows.ranked(_windows.sortable(padded), sizes, rank)
 
-    _tiles.run(work, _tiles.blocks(image.shape, min(_TILE, max(1, _WORK // count))), "tiles")
+    _ranks.run(image, sizes, rank, mode, result, work, min(_TILE, max(1, _WORK // count)))
     return result
 
 
@@ -420,6 +440,7 @@ def adaptive_median(
     max_size: Annotated[int, {"min": 3, "max": 31, "step": 2, "unit": "voxels"}] = 7,
     *,
     mode: Border = "reflect",
+    device: Device = "cpu",
 ) -> ImageArray:
     """Remove salt-and-pepper noise and keep what is not noise: the adaptive median filter.
 
@@ -436,6 +457,8 @@ def adaptive_median(
         Largest width of the window in voxels, odd, at least 3.
     mode : {"reflect", "nearest", "mirror", "constant", "wrap"}
         What lies beyond the border, as in `median`.
+    device : str
+        ``"cpu"``, or a graphics card through torch: ``"cuda"``, ``"cuda:1"``. The same values.
 
     Returns
     -------
@@ -460,6 +483,10 @@ def adaptive_median(
     image = _check.image(image)
     max_size = _check.odd(max_size, "max_size", 3)
     mode = _check.choice(mode, BORDERS, "mode")
+    card = torch_device(device)
+    if card is not None:
+        reach = [max_size // 2] * image.ndim
+        return _on_card(image, reach, mode, lambda kernels, block: kernels.adaptive_median(block, max_size, card))
     result = np.empty(image.shape, image.dtype)
     reach = max_size // 2
 
@@ -467,6 +494,5 @@ def adaptive_median(
         padded = _windows.sortable(_tiles.with_halo(image, block, [reach] * image.ndim, mode))
         result[block] = _adaptive.tile(padded, max_size)
 
-    voxels = min(_TILE, max(1, 2 * _WORK // max_size**image.ndim))
-    _tiles.run(work, _tiles.blocks(image.shape, voxels), "tiles")
+    _adaptive.run(image, max_size, mode, result, work, min(_TILE, max(1, 2 * _WORK // max_size**image.ndim)))
     return result

@@ -1,5 +1,6 @@
 """Filters in the frequency domain, and the picture of the spectrum they are set up on."""
 
+from collections.abc import Callable, Hashable
 from typing import Annotated, Literal
 
 import numpy as np
@@ -7,9 +8,9 @@ import scipy.fft
 
 from .. import remarks
 from ..errors import InputError
-from ..progress import track
-from ..types import ImageArray, Role
+from ..types import Device, ImageArray, Role
 from . import _check, _frequency_filter, _frequency_spikes, _tiles
+from ._device import torch_device
 
 # Points of the shown spectrum as a person types them: "12, 30; -5, 8".
 SpectrumPoints = Annotated[
@@ -18,7 +19,8 @@ SpectrumPoints = Annotated[
 Spacing = Annotated[tuple[float, ...] | None, Role("spacing")]
 Profile = Literal["ideal", "butterworth", "gaussian"]
 _SPREADS = "a Fourier transform would spread them over the whole image, so replace them first"
-_SLAB = 1 << 22
+_LOOK = 1 << 19
+_THRESHOLD, _LIMIT = 4.0, 20
 
 
 def spectrum(image: ImageArray) -> ImageArray:
@@ -50,20 +52,9 @@ def spectrum(image: ImageArray) -> ImageArray:
     [[0.0, 0.0, 0.0], [0.0, 1.9459999799728394, 0.0]]
     """
     image = _finite_image(image)
-    result = np.empty(image.shape, np.float32)
     if image.ndim == 1:
-        result[...] = _log_magnitude(scipy.fft.fft(_as_float(image)))
-        return scipy.fft.fftshift(result)
-    # Axis by axis and slab by slab, so that a large volume can be cancelled.
-    half = np.empty(image.shape, np.result_type(_check.float_type(image.dtype), np.complex64))
-    rest = tuple(range(1, image.ndim))
-    for slab in track(_tiles.slabs(image.shape, _SLAB), "slabs"):
-        half[slab] = scipy.fft.fftn(_as_float(image[slab]), axes=rest, workers=_tiles.workers())
-    turned, shown = np.moveaxis(half, 1, 0), np.moveaxis(result, 1, 0)
-    for slab in track(_tiles.slabs(turned.shape, _SLAB), "slabs"):
-        # Axis 0 of the image is axis 1 here.
-        shown[slab] = _log_magnitude(scipy.fft.fft(turned[slab], axis=1, workers=_tiles.workers()))
-    return scipy.fft.fftshift(result)
+        return scipy.fft.fftshift(np.log1p(np.abs(scipy.fft.fft(_as_float(image)))).astype(np.float32))
+    return _frequency_filter.log_magnitude(image)
 
 
 def notch(
@@ -74,6 +65,7 @@ def notch(
     kind: Profile = "butterworth",
     order: Annotated[int, {"min": 1, "max": 20}] = 2,
     mode: Literal["reject", "pass"] = "reject",
+    device: Device = "cpu",
 ) -> ImageArray:
     """Remove a periodic pattern from an image, or keep only that pattern: a notch filter.
 
@@ -99,7 +91,9 @@ def notch(
         of an image of M rows and N columns has the offset (r - M // 2, c - N // 2). v is the number of cycles over the
         height, u that over the width; a volume takes (w, v, u), with w the cycles over its depth. Fractions are
         allowed; one of each pair of spikes is enough. As text: ``"12, 30; -5, 8"``. Through `apply` a row may begin
-        with the slice it is for, as stored, and before it the frame.
+        with the slice it is for, as stored, and before it the frame. Where `apply` works slice by slice, ``"auto"``
+        treats all slices alike: spikes of the median of their spectra, and those found in a third of them, count for
+        all; others for the slices they are found in.
     radius : float
         D0 in samples.
     kind : {"ideal", "butterworth", "gaussian"}
@@ -108,6 +102,8 @@ def notch(
         Order n of the Butterworth profile: the higher, the sharper.
     mode : {"reject", "pass"}
         Remove the pattern, or show the pattern alone.
+    device : str
+        ``"cpu"``, or a graphics card through torch: ``"cuda"``, ``"cuda:1"``. Equal within rounding.
 
     Returns
     -------
@@ -136,10 +132,11 @@ def notch(
     image = _finite_image(image, dims=(2, 3))
     radius = _check.number(radius, "radius", above=0)
     kind, mode, order = _profile(kind, mode, order)
-    if isinstance(centers, str) and centers.strip().lower() in ("", "auto"):
-        # A spike so close to the mean could not be rejected.
-        guard = int(np.clip(np.ceil(radius), _frequency_spikes.CORE + 1, max(image.shape) + 5))
-        points = _found_spikes(image, guard, mode)
+    if are_centers_left_open(centers):
+        points = find_spikes(image, guard=_guard(radius, image.shape))
+        remarks.choose("centers", points.tolist())
+        remarks.note(_sentence(points, mode))
+        points = points.astype(float)
     elif isinstance(centers, list | tuple | np.ndarray) and not len(centers):
         points = np.zeros((0, image.ndim))
     else:
@@ -148,28 +145,61 @@ def notch(
     transfer, key = _frequency_filter.notches(points, image.shape, radius, kind, order, mode)
     if not len(points) and mode == "reject":
         return image.astype(_check.float_type(image.dtype))
-    return _frequency_filter.multiplied(image, transfer, key)
+    return _multiplied(image, transfer, key, device)
 
 
-def _found_spikes(image: np.ndarray, guard: int, mode: str) -> np.ndarray:
-    points = find_spikes(image, guard=guard)
-    remarks.choose("centers", points.tolist())
-    names = "v, u" if image.ndim == 2 else "w, v, u"
+def are_centers_left_open(centers: object = "auto", **_: object) -> bool:
+    """Say whether `notch`, among whose parameters `centers` is, is to find the centres itself."""
+    return isinstance(centers, str) and centers.strip().lower() in ("", "auto")
+
+
+def choose_centers(planes: np.ndarray, radius: float = 5.0, mode: str = "reject", **_: object) -> list[remarks.Remarks]:
+    """Find the centres for `notch` in a stack of slices, so that slices with the same pattern are treated alike.
+
+    Parameters
+    ----------
+    planes : ndarray
+        (slice, y, x), real numbers.
+    radius, mode
+        As for `notch`; further parameters of it do not matter.
+
+    Returns
+    -------
+    list of Remarks
+        For each slice, the centres that are chosen, as `notch` takes them, and a sentence that says so.
+
+    Raises
+    ------
+    InputError
+        If an image holds NaN or infinite values, or the radius is not above zero.
+    """
+    planes = _finite_image(planes, dims=(3,))
+    guard = _guard(_check.number(radius, "radius", above=0), planes.shape[1:])
+    found = _frequency_spikes.find_in_slices(planes, _THRESHOLD, _LIMIT, guard)
+    return [remarks.Remarks([_sentence(points, mode)], {"centers": points.tolist()}) for points in found]
+
+
+def _guard(radius: float, shape: tuple[int, ...]) -> int:
+    # A spike so close to the mean could not be rejected.
+    return int(np.clip(np.ceil(radius), _frequency_spikes.CORE + 1, max(shape) + 5))
+
+
+def _sentence(points: np.ndarray, mode: str) -> str:
+    """Say which spikes were found."""
     if len(points):
+        names = "v, u" if points.shape[1] == 2 else "w, v, u"
         places = ", ".join(f"({', '.join(str(n) for n in point)})" for point in points.tolist())
         count = "1 spike" if len(points) == 1 else f"{len(points)} spikes"
-        remarks.note(f"{count} found in the spectrum at ({names}) = {places}")
-    else:
-        outcome = "nothing is removed" if mode == "reject" else "there is no pattern to show, and the result is 0"
-        remarks.note(f"no spikes found in the spectrum: {outcome}")
-    return points.astype(float)
+        return f"{count} found in the spectrum at ({names}) = {places}"
+    outcome = "nothing is removed" if mode == "reject" else "there is no pattern to show, and the result is 0"
+    return f"no spikes found in the spectrum: {outcome}"
 
 
 def find_spikes(
     image: ImageArray,
     *,
-    threshold: Annotated[float, {"min": 1.0, "max": 100.0}] = 4.0,
-    limit: Annotated[int, {"min": 1, "max": 400}] = 20,
+    threshold: Annotated[float, {"min": 1.0, "max": 100.0}] = _THRESHOLD,
+    limit: Annotated[int, {"min": 1, "max": 400}] = _LIMIT,
     guard: Annotated[int, {"min": 0, "max": 10000, "unit": "samples"}] = _frequency_spikes.CORE + 1,
 ) -> np.ndarray:
     """Find the spikes that periodic patterns make in the spectrum of an image.
@@ -235,6 +265,7 @@ def band_reject(
     order: Annotated[int, {"min": 1, "max": 20}] = 2,
     mode: Literal["reject", "pass"] = "reject",
     spacing: Spacing = None,
+    device: Device = "cpu",
 ) -> ImageArray:
     """Remove a band of frequencies, whatever their direction, or keep only that band.
 
@@ -267,6 +298,8 @@ def band_reject(
         Remove the band, or keep it alone.
     spacing : tuple of float, optional
         Size of a voxel in mm, in array order; needed for cycles/mm.
+    device : str
+        ``"cpu"``, or a graphics card through torch: ``"cuda"``, ``"cuda:1"``. Equal within rounding.
 
     Returns
     -------
@@ -304,7 +337,17 @@ def band_reject(
         steps = 1 / (_check.steps(spacing, image.ndim) * image.shape)
     _check_band(center, width, unit, mode, float(np.hypot.reduce(steps * (np.array(image.shape) // 2))))
     transfer, key = _frequency_filter.band(steps.tolist(), center, width, kind, order, mode)
-    return _frequency_filter.multiplied(image, transfer, key)
+    return _multiplied(image, transfer, key, device)
+
+
+def _multiplied(image: np.ndarray, transfer: Callable, key: Hashable, device: str) -> np.ndarray:
+    """Filter the spectrum here, or on a graphics card."""
+    card = torch_device(device)
+    if card is None:
+        return _frequency_filter.multiplied(image, transfer, key)
+    from ._torch import spectrum
+
+    return spectrum.multiplied(image, transfer, card)
 
 
 def _profile(kind: str, mode: str, order: int) -> tuple[str, str, int]:
@@ -347,17 +390,26 @@ def _check_centers(points: np.ndarray, shape: tuple[int, ...], radius: float, mo
 
 def _finite_image(image, dims=None) -> np.ndarray:
     image = _check.image(image, dims=dims)
-    _check.finite(image, "image", _SPREADS)
     if image.dtype.kind == "f":
-        largest = float(np.abs(image).max())
+        largest = _largest(image)
+        if not np.isfinite(largest):
+            _check.finite(image, "image", _SPREADS)
         if largest > np.finfo(_check.float_type(image.dtype)).max / image.size:
             raise InputError(f"image has values up to {largest:g}, whose sum is too large to transform: scale it down")
     return image
 
 
+def _largest(image: np.ndarray) -> float:
+    """Return the largest magnitude; NaN where there is one."""
+    found = []
+
+    def work(slab: slice) -> None:
+        # Of some voxels at a time: the second look meets them in the cache.
+        found.append((image[slab].max(), image[slab].min()))
+
+    _tiles.run(work, _tiles.slabs(image.shape, _LOOK), "slabs")
+    return float(np.abs(found).max())
+
+
 def _as_float(image: np.ndarray) -> np.ndarray:
     return image.astype(_check.float_type(image.dtype), copy=False)
-
-
-def _log_magnitude(transform: np.ndarray) -> np.ndarray:
-    return np.log1p(np.abs(transform))

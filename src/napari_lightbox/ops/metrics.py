@@ -1,15 +1,47 @@
-"""Agreement of two segmentations."""
+"""Agreement of two segmentations.
+
+Surfaces are made of voxels: those of a region that have a neighbour outside of it across a face (an edge in 2D); what
+lies beyond the border of the image is outside. That is the rule of MONAI, Metrics Reloaded and SimpleITK's contours;
+distances go from the centre of such a voxel to the centre of the nearest one of the other surface. That is
+``convention="voxels"``. ``convention="deepmind"`` follows DeepMind's surface-distance: the surface is made of pieces
+between the voxels, one around each corner where inside and outside meet, and each counts by its area (in 2D by its
+length) as marching cubes has it there.
+
+Three cases in which there is nothing to measure have three answers:
+
+- both regions are empty: NaN, there is nothing to compare;
+- one of them is empty: the region was missed, or there is none; distances are infinite and ratios are 0;
+- the reference says nothing about a label (`surface_agreement`, `not_annotated`): None, the question does not apply.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
+from ..errors import InputError
 from ..progress import track
 from ..types import LabelArray
-from . import _check, _tiles
+from . import _check, _surface, _surfels, _tiles
+from ._agreement import bland_altman, bootstrap, cohen_kappa, compare_paired, icc
+from ._errors import find_errors
+from ._instances import per_instance
+from ._rates import rates
+from ._regions import values_of
+from ._scores import brier, calibration, precision_recall, roc
+
+__all__ = [
+    "assd", "bland_altman", "bootstrap", "brier", "calibration", "cohen_kappa", "compare_paired", "confusion", "dice",
+    "find_errors", "hausdorff", "icc", "masd", "per_instance", "precision_recall", "rates", "roc", "surface_agreement",
+    "surface_dice",
+]  # fmt: skip
 
 _SLAB = 1 << 22
+_NAN, _INF = float("nan"), float("inf")
+
+Convention = Literal["voxels", "deepmind"]
 
 
 def dice(predicted: LabelArray, reference: LabelArray, label: int | None = None) -> float:
@@ -104,8 +136,324 @@ def confusion(
     return rows
 
 
-def _pair(predicted, reference) -> tuple[np.ndarray, np.ndarray]:
-    predicted, reference = _check.labels(predicted, "predicted"), _check.labels(reference, "reference")
+def hausdorff(
+    predicted: LabelArray,
+    reference: LabelArray,
+    spacing: Sequence[float],
+    percentile: float = 95,
+    label: int | None = None,
+    convention: Convention = "voxels",
+) -> float:
+    """Return a percentile of the Hausdorff distance of two regions: how far their surfaces lie apart, in mm.
+
+    Parameters
+    ----------
+    predicted, reference : ndarray
+        (y, x) or (z, y, x), whole numbers or bool, of the same shape; which is which does not matter.
+    spacing : tuple of float
+        Size of a voxel along each axis, in mm.
+    percentile : float
+        Above 0 and up to 100. 100 is the Hausdorff distance itself, which a single stray voxel decides; 95 (HD95)
+        leaves out the worst twentieth of each surface.
+    label : int, optional
+        Value of the region in both; everything that is not 0 where not given.
+    convention : {"voxels", "deepmind"}
+        What a surface is made of, as at the top of this module.
+
+    Returns
+    -------
+    float
+        The larger of the two percentiles, of the distances from each surface to the other; between two distances it
+        is interpolated (with pieces of surface, it is the first distance up to which that share of the area lies).
+        NaN where both regions are empty, infinite where one is.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, an array holds no whole numbers, or a spacing or the percentile is out of range.
+
+    Notes
+    -----
+    Equals MONAI's ``compute_hausdorff_distance``. SimpleITK's HausdorffDistanceImageFilter measures from all voxels of
+    a region, not only those of its surface, and so gives less where one region lies inside the other.
+
+    References
+    ----------
+    D. P. Huttenlocher, G. A. Klanderman and W. J. Rucklidge, Comparing images using the Hausdorff distance, IEEE Trans.
+    PAMI 15(9), 1993; A. A. Taha and A. Hanbury, Metrics for evaluating 3D medical image segmentation, BMC Medical
+    Imaging 15:29, 2015; for pieces of surface S. Nikolov et al., Deep learning to achieve clinically applicable
+    segmentation of head and neck anatomy for radiotherapy, arXiv:1809.04430, 2018.
+
+    Examples
+    --------
+    >>> hausdorff(np.array([[1, 1, 0, 0]]), np.array([[1, 1, 1, 1]]), (1.0, 0.5), percentile=100)
+    1.0
+    """
+    percentile = _check.number(percentile, "percentile", above=0)
+    if percentile > 100:
+        raise InputError(f"percentile must be at most 100, not {percentile:g}")
+    return _apart(predicted, reference, spacing, label, convention).hausdorff(percentile)
+
+
+def assd(
+    predicted: LabelArray,
+    reference: LabelArray,
+    spacing: Sequence[float],
+    label: int | None = None,
+    convention: Convention = "voxels",
+) -> float:
+    """Return the average symmetric surface distance of two regions, in mm: of the points of both surfaces together.
+
+    Parameters
+    ----------
+    predicted, reference, spacing, label, convention
+        As in `hausdorff`.
+
+    Returns
+    -------
+    float
+        Mean distance of all points of either surface to the other surface. NaN where both regions are empty, infinite
+        where one is.
+
+    Raises
+    ------
+    InputError
+        As `hausdorff`.
+
+    References
+    ----------
+    T. Heimann et al., Comparison and evaluation of methods for liver segmentation from CT datasets, IEEE Trans.
+    Medical Imaging 28(8), 2009.
+
+    Examples
+    --------
+    >>> assd(np.array([[1, 0, 0, 0]]), np.array([[1, 1, 1, 1]]), (1.0, 1.0))
+    1.2
+    """
+    return _apart(predicted, reference, spacing, label, convention).assd
+
+
+def masd(
+    predicted: LabelArray,
+    reference: LabelArray,
+    spacing: Sequence[float],
+    label: int | None = None,
+    convention: Convention = "voxels",
+) -> float:
+    """Return the mean average surface distance of two regions, in mm: the mean of both directions.
+
+    Parameters
+    ----------
+    predicted, reference, spacing, label, convention
+        As in `hausdorff`.
+
+    Returns
+    -------
+    float
+        Half the sum of the mean distance of the first surface to the second and of the second to the first, so that
+        the larger surface counts no more than the smaller. NaN where both regions are empty, infinite where one is.
+
+    Raises
+    ------
+    InputError
+        As `hausdorff`.
+
+    References
+    ----------
+    L. Maier-Hein, A. Reinke et al., Metrics reloaded: recommendations for image analysis validation, Nature Methods
+    21, 2024.
+
+    Examples
+    --------
+    >>> masd(np.array([[1, 0, 0, 0]]), np.array([[1, 1, 1, 1]]), (1.0, 1.0))
+    0.75
+    """
+    return _apart(predicted, reference, spacing, label, convention).masd
+
+
+def surface_dice(
+    predicted: LabelArray,
+    reference: LabelArray,
+    spacing: Sequence[float],
+    tolerance: float,
+    label: int | None = None,
+    convention: Convention = "voxels",
+) -> float:
+    """Return the share of two surfaces that lies within a tolerance of the other: the normalised surface distance.
+
+    Parameters
+    ----------
+    predicted, reference, spacing, label, convention
+        As in `hausdorff`.
+    tolerance : float
+        Largest distance that is as good as none, in mm, included; 0 for points that both surfaces share.
+
+    Returns
+    -------
+    float
+        From 0 to 1; the points of both surfaces are counted together. 0 where one region is empty; NaN where both are.
+
+    Raises
+    ------
+    InputError
+        As `hausdorff`, and if the tolerance is negative.
+
+    References
+    ----------
+    S. Nikolov et al., Deep learning to achieve clinically applicable segmentation of head and neck anatomy for
+    radiotherapy, arXiv:1809.04430, 2018: there with ``convention="deepmind"``; by default points are counted, as in
+    MONAI and Metrics Reloaded.
+
+    Examples
+    --------
+    >>> surface_dice(np.array([[1, 0, 0, 0]]), np.array([[1, 1, 1, 1]]), (1.0, 1.0), tolerance=1.0)
+    0.6
+    """
+    tolerance = _check.number(tolerance, "tolerance", least=0)
+    return _apart(predicted, reference, spacing, label, convention).surface_dice(tolerance)
+
+
+def surface_agreement(
+    predicted: LabelArray,
+    reference: LabelArray,
+    spacing: Sequence[float],
+    tolerance: float = 1.0,
+    labels: Sequence[int] | None = None,
+    not_annotated: Sequence[int] = (),
+    convention: Convention = "voxels",
+) -> list[dict[str, Any]]:
+    """Measure, label by label, how far the surfaces of two segmentations lie apart.
+
+    Parameters
+    ----------
+    predicted, reference, spacing
+        As in `hausdorff`. `reference` is taken as the truth.
+    tolerance : float
+        Of the surface Dice, in mm.
+    labels : sequence of int, optional
+        Values to compare; every value but 0 that occurs in either where not given.
+    not_annotated : sequence of int
+        Labels that the reference does not tell: nothing can be said about them.
+    convention : {"voxels", "deepmind"}
+        What a surface is made of, as in `hausdorff`.
+
+    Returns
+    -------
+    list of dict
+        One row a label: ``label``; ``state``, which is ``"compared"``, ``"missed"`` (the prediction has none of it),
+        ``"extra"`` (the reference has none), ``"absent"`` (neither has) or ``"not annotated"``; ``hd``, ``hd95``,
+        ``assd`` and ``masd`` in mm; and ``surface_dice``. In rows that are missed or extra, distances are infinite and
+        the surface Dice is 0; in absent ones all are NaN, in those not annotated None.
+
+    Raises
+    ------
+    InputError
+        As `hausdorff`, and if the tolerance is negative.
+
+    References
+    ----------
+    L. Maier-Hein, A. Reinke et al., Metrics reloaded: recommendations for image analysis validation, Nature Methods
+    21, 2024.
+
+    Examples
+    --------
+    >>> row = surface_agreement(np.array([[2, 2, 0, 0]]), np.array([[2, 2, 2, 2]]), (1.0, 1.0))[0]
+    >>> row["label"], row["state"], row["hd"], row["surface_dice"]
+    (2, 'compared', 2.0, 0.8333333333333334)
+    """
+    tolerance = _check.number(tolerance, "tolerance", least=0)
+    predicted, reference = _pair(predicted, reference, dims=(2, 3))
+    if labels is None:
+        labels = sorted({*values_of(predicted).tolist(), *values_of(reference).tolist(), *map(int, not_annotated)})
+    rows = []
+    for label in track([int(label) for label in labels], "labels"):
+        if label in not_annotated:
+            measures = dict.fromkeys(("hd", "hd95", "assd", "masd", "surface_dice"))
+            rows.append({"label": label, "state": "not annotated", **measures})
+            continue
+        apart = _apart(predicted, reference, spacing, label, convention)
+        measures = {"hd": apart.hausdorff(100), "hd95": apart.hausdorff(95), "assd": apart.assd, "masd": apart.masd}
+        rows.append({"label": label, "state": apart.state, **measures, "surface_dice": apart.surface_dice(tolerance)})
+    return rows
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """Two surfaces, and how far their points lie apart."""
+
+    first: _surface.Mask | _surfels.Pieces
+    second: _surface.Mask | _surfels.Pieces
+    spacing: tuple[float, ...]
+
+    @property
+    def state(self) -> str:
+        if self.first.empty:
+            return "absent" if self.second.empty else "missed"
+        return "extra" if self.second.empty else "compared"
+
+    @cached_property
+    def both(self) -> tuple[tuple[np.ndarray, np.ndarray | None], ...]:
+        """For each surface the distances to the other, and what they weigh (None: all the same)."""
+        pairs = ((self.first, self.second), (self.second, self.first))
+        if isinstance(self.first, _surfels.Pieces):
+            return tuple((one.distances(other), one.size) for one, other in pairs)
+        return tuple((_surface.distances(one, other, self.spacing), None) for one, other in pairs)
+
+    def _unless_empty(self, lost: float) -> float | None:
+        return {"absent": _NAN, "compared": None}.get(self.state, lost)
+
+    def hausdorff(self, percentile: float) -> float:
+        if (answer := self._unless_empty(_INF)) is not None:
+            return answer
+        return max(_percentile(found, weights, percentile) for found, weights in self.both)
+
+    @property
+    def assd(self) -> float:
+        if (answer := self._unless_empty(_INF)) is not None:
+            return answer
+        sums = [_sums(found, weights) for found, weights in self.both]
+        return sum(part for part, _ in sums) / sum(whole for _, whole in sums)
+
+    @property
+    def masd(self) -> float:
+        if (answer := self._unless_empty(_INF)) is not None:
+            return answer
+        sums = [_sums(found, weights) for found, weights in self.both]
+        return sum(part / whole for part, whole in sums) / 2
+
+    def surface_dice(self, tolerance: float) -> float:
+        if (answer := self._unless_empty(0.0)) is not None:
+            return answer
+        sums = [_sums(found <= tolerance, weights) for found, weights in self.both]
+        return sum(part for part, _ in sums) / sum(whole for _, whole in sums)
+
+
+def _sums(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
+    """Return the sum of some values, and of what they weigh."""
+    if weights is None:
+        return float(values.sum()), float(len(values))
+    return float((values * weights).sum()), float(weights.sum())
+
+
+def _percentile(found: np.ndarray, weights: np.ndarray | None, percentile: float) -> float:
+    if weights is None:
+        return float(np.percentile(found, percentile))
+    order = np.argsort(found)
+    share = np.cumsum(weights[order])
+    place = np.searchsorted(share / share[-1], percentile / 100)
+    return float(found[order[min(place, len(found) - 1)]])
+
+
+def _apart(predicted, reference, spacing, label: int | None, convention: str) -> _Apart:
+    predicted, reference = _pair(predicted, reference, dims=(2, 3))
+    steps = tuple(_check.steps(spacing, predicted.ndim).tolist())
+    if _check.choice(convention, ("voxels", "deepmind"), "convention") == "deepmind":
+        return _Apart(_surfels.Pieces(predicted, label, steps), _surfels.Pieces(reference, label, steps), steps)
+    return _Apart(_surface.Mask(predicted, label), _surface.Mask(reference, label), steps)
+
+
+def _pair(predicted, reference, dims: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    predicted, reference = _check.labels(predicted, "predicted", dims), _check.labels(reference, "reference", dims)
     _check.same_shape(predicted, reference, ("predicted", "reference"))
     return predicted, reference
 

@@ -6,11 +6,9 @@ import numpy as np
 
 from .. import remarks
 from ..errors import InputError
-from ..progress import track
 from ..types import ImageArray, LabelArray, Role, Seeds
-from . import _check, _grow, _grow_limits, _otsu, _tiles
+from . import _check, _grow_limits, _grow_mean, _otsu
 
-_SLAB = 1 << 21
 # Neighbours in the plane and in the volume -> axes along which a neighbour may differ.
 _RANKS = {2: {4: 1, 8: 2}, 3: {6: 1, 18: 2, 26: 3}}
 _CONFIDENCE = {"only": {"criterion": ("confidence",)}}
@@ -101,14 +99,7 @@ def otsu(image: ImageArray, classes: Annotated[int, {"min": 2, "max": 8}] = 2) -
 
 def parted(image: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Part an image into classes at thresholds, as `otsu_thresholds` counts them."""
-    image = _check.image(image)
-    result = np.zeros(image.shape, np.uint8)
-    for slab in track(_tiles.slabs(image.shape, _SLAB), "slabs"):
-        # Thresholds are float64: a float32 image must not drag them to its own precision.
-        part = image[slab].astype(np.float64) if image.dtype.kind == "f" else image[slab]
-        for threshold in thresholds.tolist():
-            result[slab] += part > threshold
-    return result
+    return _otsu.parted(_check.image(image), thresholds)
 
 
 def region_grow(
@@ -216,17 +207,18 @@ def region_grow(
         how = f"threshold {chosen:g}{' (chosen automatically)' if threshold is None else ''}"
         if criterion == "seed":
             centre = float(np.mean([float(image[tuple(p)]) for p in places]))
-            allow = _grow_limits.growth(image, centre - chosen, centre + chosen, mask, inclusive=False)
-            grown, how = _grow.near_seeds(allow, image.shape, places, rank, most), f"{how} around {centre:g}"
+            grower = _grow_limits.Grower(image, mask, places, rank, most)
+            grown = grower.between(centre - chosen, centre + chosen, inclusive=False)
+            how = f"{how} around {centre:g}"
         else:
-            grown = _grow.by_mean(image, mask, places, chosen, rank, most)
+            grown = _grow_mean.by_mean(image, mask, places, chosen, rank, most)
     _report_region(image, grown, how, size, spacing is not None, max_size)
-    return grown.whole(image.shape).view(np.uint8)
+    return grown.whole(image.shape)
 
 
-def _report_region(image: np.ndarray, grown: _grow.Grown, how: str, size: float, known: bool, limit) -> None:
+def _report_region(image: np.ndarray, grown, how: str, size: float, known: bool, limit) -> None:
     """Say what people want to know of a region: limits, mean, deviation and size."""
-    found = _grow_limits.moments([image[grown.box][grown.inside]])
+    found = grown.moments(image)
     unit, factor = ("ml", 1e-3) if image.ndim == 3 else ("mm\u00b2", 1.0)
     amount = f" ({found.count * size * factor:.4g} {unit})" if known else ""
     voxels = "voxel" if image.ndim == 3 else "pixel"

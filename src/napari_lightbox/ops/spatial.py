@@ -11,10 +11,11 @@ import numpy as np
 
 from ..errors import InputError
 from ..geometry import Grid
-from ..types import Interpolation
+from ..types import Device, Interpolation
 from ..volume import Volume
 from . import _check, _resample
 from ._boxes import crop, flip, pad
+from ._device import torch_device
 from ._pull import pull_volume
 
 Millimetres = Annotated[tuple[float, float, float], {"unit": "mm", "order": "zyx"}]
@@ -107,6 +108,7 @@ def affine(
     order: Interpolation = "linear",
     fill: float | None = None,
     grid: Literal["same", "fit"] = "same",
+    device: Device = "cpu",
 ) -> Volume:
     """Move, turn, scale or shear the contents of a volume in patient space.
 
@@ -135,6 +137,8 @@ def affine(
         of the volume (of each frame) where not given, 0 for labels and probabilities.
     grid : {"same", "fit"}
         Grid of the result: that of the input, or the same voxels continued or cut so that all of the input fits.
+    device : str
+        ``"cpu"``, or a graphics card through torch: ``"cuda"``, ``"cuda:1"``. Equal within rounding.
 
     Returns
     -------
@@ -169,7 +173,7 @@ def affine(
         forward = _affine_4x4(matrix)
     _check.choice(grid, ("same", "fit"), "grid")
     target = source if grid == "same" else _fitting(source, forward)
-    return _pull(volume, target, forward, order, fill)
+    return _pull(volume, target, forward, order, fill, device)
 
 
 def resample(
@@ -179,6 +183,7 @@ def resample(
     order: Interpolation = "linear",
     *,
     fill: float | None = None,
+    device: Device = "cpu",
 ) -> Volume:
     """Resample a volume to another spacing, or onto the grid of another volume.
 
@@ -197,6 +202,8 @@ def resample(
         are sampled, not averaged: smooth first where that matters.
     fill : float, optional
         Value outside the volume; its smallest value (of each frame) where not given, 0 for labels and probabilities.
+    device : str
+        ``"cpu"``, or a graphics card through torch: ``"cuda"``, ``"cuda:1"``. Equal within rounding.
 
     Returns
     -------
@@ -231,7 +238,7 @@ def resample(
             "volume: resample to a spacing instead"
         )
     target = source.with_spacing(_wanted_spacing(source, spacing)) if like is None else like.grid.without_frames()
-    return _pull(volume, target, np.eye(4), order, fill)
+    return _pull(volume, target, np.eye(4), order, fill, device)
 
 
 def reorient(volume: Volume, code: str = "LPS") -> Volume:
@@ -311,8 +318,9 @@ def _wanted_spacing(source: Grid, spacing) -> np.ndarray:
     return np.where(long, np.min(np.array(source.spacing)[long]), source.spacing)
 
 
-def _pull(volume: Volume, target: Grid, forward: np.ndarray, order: str, fill: float | None) -> Volume:
+def _pull(volume: Volume, target: Grid, forward: np.ndarray, order: str, fill: float | None, device: str) -> Volume:
     """Fetch every voxel of `target` from where `forward` brought it from."""
+    card = torch_device(device)
     source = volume.grid.without_frames()
     matrix = np.linalg.inv(source.affine) @ np.linalg.inv(forward) @ target.affine
     # Inverting leaves noise in the last digits, which would blur voxels that lie exactly on voxels.
@@ -324,6 +332,10 @@ def _pull(volume: Volume, target: Grid, forward: np.ndarray, order: str, fill: f
                 f"the result would hold nothing of {volume.name!r}, which lies elsewhere: check the movement, or "
                 "whether the two volumes belong to the same scan"
             )
-        return _resample.pull(data, matrix, target.shape, order, value)
+        if card is None:
+            return _resample.pull(data, matrix, target.shape, order, value)
+        from ._torch import geometry
+
+        return geometry.pull(data, matrix, target.shape, order, value, card)
 
     return pull_volume(volume, target, order, fill, fetch)

@@ -1,5 +1,6 @@
 """A row of the catalogue becomes a dock: layers, parameters, Apply, Cancel, Reset, and the result as a new layer."""
 
+import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -12,6 +13,7 @@ from ..apply import WHOLE, apply
 from ..catalogue import Operation, Parameter, operation
 from ..errors import InputError, LightboxError
 from ..geometry import PLANES, Grid
+from ..ops import _ready
 from ..volume import Volume
 from .adding import add_then_select, show_alone
 from .capture import steady, volume_of
@@ -65,7 +67,7 @@ class OperationDock(QWidget):
         self.bar = JobBar(viewer, self)
         self.apply_button, self.reset_button = QPushButton("Apply", self), QPushButton("Reset", self)
         self._lay_out()
-        self.preview = Preview(viewer, self.row, partial(self._capture, quiet=True), self)
+        self.preview = Preview(viewer, self.row, partial(self._capture, quiet=True), self, self._chosen_layers)
         self.layout().insertWidget(2, self.preview)
         for field in self.fields.values():
             field.changed.connect(self.preview.request)
@@ -73,12 +75,23 @@ class OperationDock(QWidget):
             chooser.layer_changed.connect(self.preview.request)
         if self.plane is not None:
             self.plane.currentIndexChanged.connect(self.preview.request)
+        self.layers[self.row.input.name].layer_changed.connect(self._warm)
+        self._warm()
         self.apply_button.clicked.connect(self.apply)
         self.reset_button.clicked.connect(self.reset)
         self.bar.running_changed.connect(lambda running: self.apply_button.setEnabled(not running))
         # The job holds what it needs; a dock that is gone must not be called back.
         self.destroyed.connect(self.bar.runner.discard)
         stop_when_closed(self, self.bar)
+
+    def _warm(self) -> None:
+        """Let what the operation needs for the chosen layer be compiled in the background, before Apply is pressed."""
+        layer = self.layers[self.row.input.name].layer
+        if layer is None or layer_kind(layer) == "points":
+            return
+        shape, flat = layer.data.shape[-3:], self.row.planes and not self.row.whole
+        ndim = 2 if flat or len(shape) < 3 or shape[0] == 1 else 3
+        _ready.warm(self.row.name, layer.data.dtype, ndim, math.prod(shape))
 
     # Laying out -------------------------------------------------------------------------------------------------
 
@@ -221,6 +234,9 @@ class OperationDock(QWidget):
                 values[parameter.name] = volume_of(layer, self.viewer, quiet=quiet)
         looks = _looks(source, self.row, values)
         return Captured(source, volume, values, self._chosen_plane(volume), looks, tuple(layers))
+
+    def _chosen_layers(self) -> tuple[Layer, ...]:
+        return tuple(chooser.layer for chooser in self.layers.values() if chooser.layer is not None)
 
     def _layer_of(self, parameter: Parameter) -> Layer | None:
         layer = self.layers[parameter.name].layer

@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..geometry import Frames, Grid
 from ..volume import Volume
 from . import appearance
+from ._shown import reordered
 
 KEY = "lightbox"
 # Mark of the layer that a preview is shown in: never an input, never saved.
@@ -318,7 +319,8 @@ def layer_record(layer) -> dict | None:
     record = layer.metadata.get(KEY)
     if not isinstance(record, dict) or not isinstance(record.get("grid"), Grid):
         return None
-    shape = record["grid"].reordered(record["order"], record["flips"]).shape
+    grid, order = record["grid"], record["order"]
+    shape = (*grid.shape[:-3], *(grid.spatial_shape[axis] for axis in order))
     return record if shape == _padded(tuple(_level(layer).shape)) else None
 
 
@@ -459,7 +461,7 @@ def _millimetres(unit) -> float | None:
 def shown_grid(layer) -> Grid | None:
     """Return the true grid of a layer's array as displayed, or None if the layer is not ours."""
     record = layer_record(layer)
-    return None if record is None else record["grid"].reordered(record["order"], record["flips"])
+    return None if record is None else reordered(record["grid"], tuple(record["order"]), tuple(record["flips"]))
 
 
 def true_position(layer, position: np.ndarray) -> np.ndarray | None:

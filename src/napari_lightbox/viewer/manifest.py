@@ -14,6 +14,7 @@ from ..catalogue import OPERATIONS
 from ..io.files import suffixes
 from ..phantoms import SAMPLES
 from . import samples
+from .points_file import TABLE
 from .readers import PICTURES
 
 PLUGIN = "napari-lightbox"
@@ -44,6 +45,7 @@ PANELS = (
     Panel("three_planes", "Three planes", "panels.three_planes:ThreePlanes", "visualize"),
     Panel("compare", "Compare two layers", "panels.compare:ComparePanel", "visualize"),
     Panel("labels_table", "Label volumes", "panels.labels_table:LabelsTable", "measure"),
+    Panel("errors", "Errors", "panels.errors:ErrorsPanel", "measure"),
     Panel("inference", "Run a model", "panels.inference:InferencePanel", "segment"),
     Panel("outputs", "Load model output", "panels.outputs:OutputsPanel", "segment"),
     Panel("series", "DICOM series of a folder", "panels.series:SeriesPanel", "napari/file/io_utilities"),
@@ -124,7 +126,7 @@ def _readers() -> list[dict]:
         {
             "command": _command("read"),
             "accepts_directories": True,
-            "filename_patterns": [f"*{suffix}" for suffix in (*_medical(suffixes()), *PICTURES)],
+            "filename_patterns": [f"*{suffix}" for suffix in (*_medical(suffixes()), *PICTURES, TABLE)],
         }
     ]
 

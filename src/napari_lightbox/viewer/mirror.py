@@ -25,7 +25,10 @@ _LABELS = (
     "colormap", "contour", "show_selected_label", "selected_label", "n_edit_dimensions", "contiguous",
     "preserve_labels", "brush_size", "editable", "mode", "features",
 )  # fmt: skip
-_POINTS = ("size", "symbol", "face_color", "border_color", "current_size", "mode")
+_POINTS = (
+    "size", "symbol", "face_color", "border_color", "current_size", "current_face_color", "current_border_color",
+    "mode",
+)  # fmt: skip
 # Attributes whose values can be compared.
 _PLAIN = ("mode", "contrast_limits", "contrast_limits_range", "gamma", "selected_label", "brush_size", "editable")
 # What a hand on the second canvas changes.
@@ -43,11 +46,20 @@ class Mirror:
         Its layers are replaced.
     shown : callable, optional
         Whether the twin of an original is visible; where the original is, if not given. `refresh_shown` asks again.
+    taken : callable, optional
+        Whether an original has a twin at all; every one, if not given.
     """
 
-    def __init__(self, source, target, shown: Callable[[Layer], bool] | None = None) -> None:
+    def __init__(
+        self,
+        source,
+        target,
+        shown: Callable[[Layer], bool] | None = None,
+        taken: Callable[[Layer], bool] | None = None,
+    ) -> None:
         self._source, self._target = weakref.ref(source), target
         self._shown = shown or (lambda layer: layer.visible)
+        self._taken = taken or (lambda layer: True)
         self._pairs: dict[Layer, Layer] = {}
         self._links: list[tuple] = []
         self._layer_links: dict[Layer, list[tuple]] = {}
@@ -63,7 +75,7 @@ class Mirror:
         self._link(self._links, events.reordered, self._on_reordered)
         self._link(self._links, source.layers.selection.events.active, self._on_active)
         for layer in source.layers:
-            self._add(layer, len(target.layers))
+            self._add(layer)
         self._on_active()
 
     # Layers -----------------------------------------------------------------------------------------------------
@@ -101,7 +113,7 @@ class Mirror:
     def _on_inserted(self, event) -> None:
         source = self._source()
         if source is not None:
-            self._add(event.value, source.layers.index(event.value))
+            self._add(event.value)
             self._on_active()
 
     def _on_removed(self, event) -> None:
@@ -118,9 +130,9 @@ class Mirror:
         source, layers = self._source(), self._target.layers
         if source is None:
             return
-        for place, layer in enumerate(source.layers):
-            twin = self._pairs.get(layer)
-            if twin is not None and layers.index(twin) != place:
+        twins = [self._pairs[layer] for layer in source.layers if layer in self._pairs]
+        for place, twin in enumerate(twins):
+            if layers.index(twin) != place:
                 layers.move(layers.index(twin), place)
 
     def _on_active(self, event=None) -> None:
@@ -131,7 +143,10 @@ class Mirror:
         if self._target.layers.selection.active is not twin:
             self._target.layers.selection.active = twin
 
-    def _add(self, layer: Layer, place: int) -> None:
+    def _add(self, layer: Layer) -> None:
+        source = self._source()
+        if source is None or not self._taken(layer):
+            return
         twin = make_twin(layer)
         twin.visible = self._shown(layer)
         links = self._layer_links[layer] = []
@@ -152,7 +167,8 @@ class Mirror:
             self._link(links, twin.events.paint, partial(self._on_twin_painted, layer))
         elif isinstance(layer, Points):
             self._link(links, twin.events.data, partial(self._on_twin_points, layer))
-        self._target.layers.insert(place, twin)
+        below = source.layers[: source.layers.index(layer)]
+        self._target.layers.insert(sum(one in self._pairs for one in below), twin)
 
     # Looks ------------------------------------------------------------------------------------------------------
 
@@ -208,7 +224,7 @@ class Mirror:
         if source is None:
             return
         self._on_removed(_Removed(layer))
-        self._add(layer, source.layers.index(layer))
+        self._add(layer)
         self._on_active()
 
     def _copy_points(self, giver: Layer, taker: Layer, layer: Layer) -> None:
@@ -339,10 +355,10 @@ def drawing(source) -> Drawing:
     return _drawings[source]
 
 
-def mirror(source, target, shown: Callable[[Layer], bool] | None = None) -> Mirror:
+def mirror(source, target, shown: Callable | None = None, taken: Callable | None = None) -> Mirror:
     """Show the layers of a viewer in a second model; see `Mirror`."""
     source = plain(source)
-    made = Mirror(source, target, shown)
+    made = Mirror(source, target, shown, taken)
     drawing(source).add(made)
     return made
 
@@ -352,7 +368,11 @@ def mirror(source, target, shown: Callable[[Layer], bool] | None = None) -> Mirr
 
 def make_twin(layer: Layer) -> Layer:
     """Make a layer that looks like another and shares its voxels and, for labels, what can be undone."""
-    twin = Layer.create(*layer.as_layer_data_tuple())
+    data, arguments, kind = layer.as_layer_data_tuple()
+    if isinstance(layer, Points) and not len(layer.data):
+        # The colours of no points are no colours: napari would take white for the next one.
+        arguments = {name: value for name, value in arguments.items() if name not in ("face_color", "border_color")}
+    twin = Layer.create(data, arguments, kind)
     for name in _own(layer):
         copy_attribute(layer, twin, name)
     share_history(layer, twin)
@@ -368,6 +388,8 @@ def share_history(layer: Layer, twin: Layer) -> None:
 def copy_attribute(giver: Layer, taker: Layer, name: str) -> None:
     """Give a layer the same value of an attribute; one that is equal already emits nothing."""
     value, mine = getattr(giver, name), getattr(taker, name)
+    if name in ("face_color", "border_color") and not len(value):
+        return
     if name == "mode":
         value, mine = str(value), str(mine)
     elif name in ("contrast_limits", "contrast_limits_range"):

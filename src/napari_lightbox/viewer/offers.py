@@ -16,7 +16,7 @@ from .layers import plain
 from .runner import is_open, main_window
 
 PLUGIN = "napari-lightbox"
-PATTERNS = ("*.nii", "*.nii.gz", "*.nrrd", "*.nhdr", "*.mha", "*.mhd", "*.dcm")
+PATTERNS = ("*.nii", "*.nii.gz", "*.nrrd", "*.nhdr", "*.mha", "*.mhd", "*.dcm", "*.points.csv")
 _KEY = "default_reader_offered"
 _QUESTION = (
     "Open NIfTI, NRRD, MetaImage and DICOM files with napari-lightbox from now on?\n\nnapari's own reader opens them "

@@ -85,7 +85,9 @@ class Overlay:
     def _renew(self, made: LayerTuple, shared: bool) -> None:
         data, arguments, _ = made
         layer = self.layer
-        layer.visible = True
+        if not layer.visible:
+            # Said again, it would have napari put all layers together anew.
+            layer.visible = True
         if isinstance(layer, Labels):
             table = arguments.get("colormap")
             if table is not None and not set(table) <= set(getattr(layer.colormap, "color_dict", {})):

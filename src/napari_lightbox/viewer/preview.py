@@ -70,11 +70,20 @@ class Preview(QWidget):
         Gives a `Captured`, or raises a `LightboxError` with the sentence to show; asks the user nothing.
     dock : QWidget
         The dock: where it is hidden or closed, there is no preview.
+    chosen : callable
+        Gives the layers that are chosen in the dock, whether or not they will do.
     """
 
-    def __init__(self, viewer, row: Operation, capture: Callable[[], Captured], dock: QWidget) -> None:
+    def __init__(
+        self,
+        viewer,
+        row: Operation,
+        capture: Callable[[], Captured],
+        dock: QWidget,
+        chosen: Callable[[], tuple[Layer, ...]],
+    ) -> None:
         super().__init__(dock)
-        self._viewer, self._row, self._capture = plain(viewer), row, capture
+        self._viewer, self._row, self._capture, self._chosen = plain(viewer), row, capture, chosen
         self._reach = reach(row.name)
         self._build()
         self.overlay = Overlay(viewer)
@@ -87,6 +96,8 @@ class Preview(QWidget):
         self.message = ""
         self._started = 0.0
         self._wanted = False
+        # What is being looked through, with the frame, where it is not a slice alone.
+        self._whole: tuple[Captured, int] | None = None
         # Why nothing is computed: the dock is hidden, or what was asked for has been applied.
         self._hidden = self._rests = False
         self._timer, self._patience, self._deleted = QTimer(self), QTimer(self), QTimer(self)
@@ -149,7 +160,17 @@ class Preview(QWidget):
 
     def _on_slice(self, event=None) -> None:
         if not self._rests:
-            self._later()
+            self._later(patient=self._serves())
+
+    def _serves(self) -> bool:
+        """Whether what is being found out about a whole frame serves the slice on screen too."""
+        if self._whole is None:
+            return False
+        captured, frame = self._whole
+        try:
+            return visible_slice(self._viewer, captured.source, captured.volume).frame == frame
+        except LightboxError:
+            return False
 
     def _on_clicked(self, checked: bool) -> None:
         settings().setValue(f"preview/{self._row.name}", "true" if checked else "false")
@@ -201,12 +222,12 @@ class Preview(QWidget):
 
     # Computing --------------------------------------------------------------------------------------------------
 
-    def _later(self) -> None:
+    def _later(self, patient: bool = False) -> None:
         if not self.wanted or self._rests:
             return
         if self._runner.running:
             self._wanted = True
-            if not self._patience.isActive():
+            if not patient and not self._patience.isActive():
                 self._patience.start(_PATIENCE)
         elif not self._timer.isActive():
             self._timer.start(max(0, round(PERIOD - 1000 * (time.monotonic() - self._started))))
@@ -224,16 +245,20 @@ class Preview(QWidget):
             where = visible_slice(self._viewer, captured.source, captured.volume)
             needs = self._check(captured, where)
         except LightboxError as error:
+            # What is missing may come: the first seed, for one.
+            self._follow(self._chosen())
             self._failed(str(error))
             return
         if (other := _other(self._viewer, self)) is not None:
             other.rest()
         _active[self._viewer] = weakref.ref(self)
-        self._follow(captured)
+        self._follow(captured.layers)
         key = self._key(captured)
         if needs in ("slice", "slab") or self._known.key != key:
             self._known = Known(key)
         known, row, create = self._known, self._row, self.overlay.layer is None
+        whole = needs in ("statistics", "volume") and where.frame not in known.frames
+        self._whole = (captured, where.frame) if whole else None
 
         def work():
             with remarks.collecting() as heard:
@@ -252,7 +277,7 @@ class Preview(QWidget):
 
     def _check(self, captured: Captured, where: Where) -> str:
         """Return how much of the volume the slice needs; refuse what was not asked for and would take long."""
-        needs = reach(self._row.name, captured.volume, where.axis, captured.plane)
+        needs = reach(self._row.name, captured.volume, where.axis, captured.plane, captured.values)
         if needs == "volume" and self._reach != "volume" and np.prod(captured.volume.grid.spatial_shape) > _LITTLE:
             plane = captured.plane if isinstance(captured.plane, str) else "axial"
             raise InputError(
@@ -261,13 +286,13 @@ class Preview(QWidget):
             )
         return needs
 
-    def _follow(self, captured: Captured) -> None:
+    def _follow(self, layers: tuple[Layer, ...]) -> None:
         """Listen to the layers that are worked on: painting, clicking seeds, and other voxels change the preview."""
-        if captured.layers == self._inputs:
+        if layers == self._inputs:
             return
-        self._inputs = captured.layers
+        self._inputs = layers
         self._layer_links.clear()
-        for layer in captured.layers:
+        for layer in layers:
             for name in ("data", "paint", "labels_update"):
                 if hasattr(layer.events, name):
                     self._layer_links.add(getattr(layer.events, name), self._on_edited)
@@ -306,6 +331,7 @@ class Preview(QWidget):
 
     def _ended(self) -> None:
         self._patience.stop()
+        self._whole = None
         if self._wanted:
             self._timer.start(0)
 
@@ -314,7 +340,7 @@ class Preview(QWidget):
         self._say(text)
 
     def _progress(self, needs: str, fraction: float | None) -> None:
-        if needs in ("statistics", "volume") and not self._known.frames and not self._wanted:
+        if needs in ("statistics", "volume") and not self._known and not self._wanted:
             share = "" if fraction is None else f" {100 * fraction:.0f} %"
             self._say(f"Looking through the whole volume ...{share}")
 

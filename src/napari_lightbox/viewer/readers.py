@@ -13,14 +13,17 @@ import napari
 from napari.layers import Layer
 from qtpy.QtWidgets import QFileDialog
 
+from ..errors import LightboxError
 from ..io.files import read_all, suffixes
 from ..volume import Volume
 from . import asking, offers
 from .adding import add_in_turn, place
 from .collecting import spare
 from .edits import note_edits
+from .label_files import as_labels
 from .layers import LayerTuple, make_layer, notices, plain, volume_to_layer
 from .masks import Shown, read_onto, shown_images
+from .points_file import is_table, read_points
 from .runner import Job, main_window, run
 
 # Pictures have other readers that do as well; we offer ourselves for them, since only we ask for the pixel size.
@@ -37,7 +40,7 @@ def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerTuple]] | Non
     file = Path(path)
     if file.is_dir():
         return None if file.suffix.lower() in _NOT_OURS else read_layers
-    return read_layers if file.name.lower().endswith(suffixes()) else None
+    return read_layers if file.name.lower().endswith(suffixes()) or is_table(file) else None
 
 
 def read_layers(path: str | list[str]) -> list[LayerTuple]:
@@ -50,6 +53,8 @@ def read_layers(path: str | list[str]) -> list[LayerTuple]:
     """
     viewer = napari.current_viewer()
     file = Path(path[0] if isinstance(path, list | tuple) else path)
+    if is_table(file):
+        return [read_points(file, viewer)]
     volumes = _read(file, shown=shown_images(viewer))
     if not volumes[0].meta.get("spacing_known", True) and asking.has_screen(viewer):
         volumes = _with_asked_spacing(file, volumes, viewer)
@@ -72,7 +77,7 @@ def _read(file: Path, spacing: float | None = None, shown: Sequence[Shown] = ())
     volumes = read_all(file, spacing, refused=refused)
     for sentence in refused:
         volumes[0] = _with_note(volumes[0], sentence)
-    return volumes
+    return [as_labels(volume, file) for volume in volumes]
 
 
 def _with_note(volume: Volume, note: str) -> Volume:
@@ -173,10 +178,17 @@ def open_file() -> None:
     viewer = napari.current_viewer()
     patterns = " ".join(f"*{suffix}" for suffix in suffixes())
     names, _ = QFileDialog.getOpenFileNames(
-        main_window(viewer), "Open medical volume", "", f"Volumes ({patterns});;All files (*)"
+        main_window(viewer), "Open medical volume", "", f"Volumes ({patterns});;Points (*.csv);;All files (*)"
     )
     for name in names:
-        open_path(viewer, name)
+        if is_table(name):
+            # Small, and over a volume that is open already.
+            try:
+                plain(viewer).add_layer(Layer.create(*read_points(Path(name), viewer)))
+            except LightboxError as error:
+                asking.warn(str(error))
+        else:
+            open_path(viewer, name)
 
 
 def open_folder() -> None:

@@ -87,7 +87,7 @@ class SavePanel(QWidget):
         self.list = QListWidget(self)
         self.list.setToolTip("Ticked layers are saved, each to a file of its own")
         self.format = QComboBox(self)
-        self.format.setToolTip("<qt>The format of images and labels. Points become a table (.csv) of positions.</qt>")
+        self.format.setToolTip("<qt>The format of images and labels. Points become a table of positions.</qt>")
         for suffix in formats():
             self.format.addItem(f"{_NAMES.get(suffix, suffix.lstrip('.').upper())} ({suffix})", suffix)
         self.format.setCurrentIndex(max(0, self.format.findData(DEFAULT)))
@@ -179,7 +179,9 @@ class SavePanel(QWidget):
         path = Path(name)
         if any(path.name.lower().endswith(s) for s in own):
             return [path]
-        path = path.with_name(path.name + chosen.rpartition("*")[2].rstrip(")"))
+        suffix = chosen.rpartition("*")[2].rstrip(")")
+        # "seeds.csv" was typed where "seeds.points.csv" is meant.
+        path = path.with_name(path.name.removesuffix(Path(suffix).suffix) + suffix)
         return [path] if self._may_replace([path]) else []
 
     def _ask_folder(self, layers: list[Layer]) -> list[Path]:

@@ -26,11 +26,11 @@ _WHOLE_SINGLE = np.float32(1.5 * 2**23)
 _WHOLE_DOUBLE = 1.5 * 2**52
 
 
-def _voxel(value, like):
+def voxel(value, like):
     """Round a double as a voxel of the type of `like` is rounded; filled in below, by type."""
 
 
-@overload(_voxel, inline="always")
+@overload(voxel, inline="always")
 def _voxel_of(value, like):
     if isinstance(like, types.Float):
         return lambda value, like: value
@@ -76,7 +76,7 @@ def _inside(start, way, parts, length, from_x, to_x):
 
 
 @numba.njit
-def _start_line(line, shape, matrix, offset, parts, z, y, fill):
+def start_line(line, shape, matrix, offset, parts, z, y, fill):
     """Fill what of an output line lies outside; return the stretch inside and the (start, way) on each input axis."""
     count = len(line)
     z0, dz = _ends(matrix[0], offset[0], z, y, count)
@@ -119,7 +119,7 @@ def nearest_1(source, shape, matrix, offset, parts, out, from_z, to_z, fill):
     for z in range(from_z, to_z):
         for y in range(out.shape[1]):
             line = out[z, y]
-            first, last, z0, dz, y0, dy, x0, dx = _start_line(line, shape, matrix, offset, parts, z, y, fill)
+            first, last, z0, dz, y0, dy, x0, dx = start_line(line, shape, matrix, offset, parts, z, y, fill)
             for start in range(first, last, _N):
                 count = min(_N, last - start)
                 for n in range(count):
@@ -150,7 +150,7 @@ def linear_1(source, shape, matrix, offset, parts, out, from_z, to_z, fill):
     for z in range(from_z, to_z):
         for y in range(out.shape[1]):
             line = out[z, y]
-            first, last, z0, dz, y0, dy, x0, dx = _start_line(line, shape, matrix, offset, parts, z, y, fill)
+            first, last, z0, dz, y0, dy, x0, dx = start_line(line, shape, matrix, offset, parts, z, y, fill)
             for start in range(first, last, _N):
                 count = min(_N, last - start)
                 for n in range(count):
@@ -175,4 +175,15 @@ def linear_1(source, shape, matrix, offset, parts, out, from_z, to_z, fill):
                     c = _between(v[4 * _N + n], v[5 * _N + n], f[3 * _N + n])
                     d = _between(v[6 * _N + n], v[7 * _N + n], f[3 * _N + n])
                     value = _between(_between(a, b, f[2 * _N + n]), _between(c, d, f[2 * _N + n]), f[_N + n])
-                    line[start + n] = _voxel(value, line[start + n])
+                    line[start + n] = voxel(value, line[start + n])
+
+
+def build(key):
+    """Compile a variant: interpolation and type of voxel, as in ``("linear", "i2")``."""
+    order, dtype = key[0], np.dtype(key[1])
+    kernel = nearest_1 if order == "nearest" else linear_1
+    source = np.zeros(4, dtype)
+    source.flags.writeable = order == "linear"
+    out, one = np.zeros((1, 1, 1), dtype), np.zeros(1)
+    kernel(source, (1, 1, 1), np.eye(3), np.zeros(3), one, out, 0, 1, dtype.type(0))
+    return kernel

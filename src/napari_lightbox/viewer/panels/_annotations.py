@@ -11,11 +11,13 @@ from ..layers import layer_kind, layer_record, shown_grid, true_position
 from ..orientation import LETTERS, OBLIQUE, plane_shown, position_text, speaker, world_directions
 from ..windowing import Window, meta_of, unit_of, windowed_layer
 from ._corners import fitted
-from ._planes import letters_now, refit, show_natural_plane, spatial_axis, unmirror
+from ._planes import letters_now, refit, refit_cut, show_natural_plane, spatial_axis, unmirror
 
 _YELLOW = "#ffd54f"
 _WHITE = "#e8e8e8"
 _LETTERS_AT = {"top": "top_center", "bottom": "bottom_center", "left": "middle_left", "right": "middle_right"}
+# Points of the letters, and in a canvas less high or wide than so many pixels, where they would hide the patient.
+_LETTER_POINTS, _SMALL = (16, 10), 200
 # More values than these do not fit into a status bar.
 _MOST_VALUES = 5
 
@@ -35,28 +37,36 @@ class Annotations:
         self._viewer = weakref.ref(viewer)
         self._brief = brief
         self._show_letters = self._show_texts = True
+        # What each corner was asked to say, and how it was laid out; whether anything was written that has no place.
+        self._corners: dict[str, tuple] = {}
+        self._written = False
+        self._size = viewer.canvas.size
         self._add_overlays(viewer)
         dims, camera, layers = viewer.dims.events, viewer.scene.camera.events, viewer.layers
-        for event in (dims.order, dims.point, dims.current_step, camera.orientation, layers.selection.events.active):
+        # Not current_step: it comes with the point.
+        for event in (dims.order, dims.point, camera.orientation, layers.selection.events.active):
             event.connect(self.refresh)
         dims.ndisplay.connect(self._on_ndisplay)
+        # Of the group: it comes after napari's own.
+        dims.connect(self._place, position="last")
         viewer.canvas.events.size.connect(self._on_size)
         for event in (layers.events.removed, layers.events.reordered):
             event.connect(self._on_layers)
         layers.events.inserted.connect(self._on_inserted)
         viewer.cursor.events.position.connect(self._on_cursor)
-        for event in (dims.point, dims.current_step):
-            event.connect(self._on_cursor)
+        dims.point.connect(self._on_cursor)
         # Last, so that our text is what stays when napari has put its own into the status bar.
         viewer.events.status.connect(self._on_status, position="last")
         self._on_layers()
+        if not brief:
+            refit_cut(viewer)
 
     def _add_overlays(self, viewer) -> None:
         from napari.components.overlays import TextOverlay
 
         overlays = viewer.canvas.overlays
         for edge, position in _LETTERS_AT.items():
-            overlays[f"lightbox_{edge}"] = TextOverlay(position=position, color=_YELLOW, font_size=16)
+            overlays[f"lightbox_{edge}"] = TextOverlay(position=position, color=_YELLOW, font_size=_LETTER_POINTS[0])
         overlays["lightbox_series"] = TextOverlay(position="top_left", color=_WHITE, font_size=10)
         overlays["lightbox_window"] = TextOverlay(position="bottom_left", color=_WHITE, font_size=10)
 
@@ -89,9 +99,10 @@ class Annotations:
             return
         layer = speaker(viewer)
         edges = letters_now(viewer)
+        small = 0 < min(viewer.canvas.size) < _SMALL
         for edge in _LETTERS_AT:
             letter = getattr(edges, edge) if edges is not None and self._show_letters else ""
-            self._write(viewer, f"lightbox_{edge}", letter)
+            self._write(viewer, f"lightbox_{edge}", letter, _LETTER_POINTS[small])
         named = layer if layer is not None else viewer.layers.selection.active
         image = None if self._brief else windowed_layer(viewer)
         series, window = self._show_texts and named is not None, self._show_texts and image is not None
@@ -100,23 +111,43 @@ class Annotations:
             name, lines = "", lines[viewer.dims.ndim - 3 :][:1]
         self._write_corner(viewer, "lightbox_series", name, lines)
         self._write_corner(viewer, "lightbox_window", "", [window_text(image)] if window else [])
+        if self._written:
+            self._written = False
+            self._place()
+
+    def _place(self, event=None) -> None:
+        """Have the texts placed now.
+
+        napari places them after it has drawn, where any text has changed (its own, hidden one for the slice does so
+        with every slice), and then draws the whole canvas again.
+        """
+        viewer = self._viewer()
+        if viewer is not None:
+            tiling = viewer.canvas.overlay_tiling
+            tiling.events(type_name="top_left", value=tiling.top_left)
 
     def _write_corner(self, viewer, key: str, name: str, lines: list[str]) -> None:
-        text, points = fitted(name, lines, viewer.canvas.size, viewer.canvas.overlay_tiling.padding[0])
-        if key in viewer.canvas.overlays and viewer.canvas.overlays[key].font_size != points:
-            viewer.canvas.overlays[key].font_size = points
-        self._write(viewer, key, text)
+        padding = viewer.canvas.overlay_tiling.padding[0]
+        asked = (name, tuple(lines), viewer.canvas.size, padding)
+        if self._corners.get(key, (None,))[0] != asked:
+            self._corners[key] = (asked, *fitted(name, lines, viewer.canvas.size, padding))
+        _, text, points = self._corners[key]
+        self._write(viewer, key, text, points)
 
-    @staticmethod
-    def _write(viewer, key: str, text: str) -> None:
+    def _write(self, viewer, key: str, text: str, points: int) -> None:
         if key not in viewer.canvas.overlays:
             return
         overlay = viewer.canvas.overlays[key]
+        if overlay.font_size != points:
+            overlay.font_size = points
+            self._written = True
         if overlay.text != text:
             overlay.text = text
+            self._written = True
         # An empty box would still be drawn.
         if overlay.visible != bool(text):
             overlay.visible = bool(text)
+            self._written = True
 
     # Events -----------------------------------------------------------------------------------------------------
 
@@ -147,7 +178,8 @@ class Annotations:
     def _on_size(self, event=None) -> None:
         viewer = self._viewer()
         if viewer is not None:
-            refit(viewer)
+            before, self._size = self._size, viewer.canvas.size
+            refit(viewer, None if self._brief else before)
             self.refresh()
 
     def _on_cursor(self, event=None) -> None:
@@ -193,7 +225,9 @@ def series_text(viewer, layer) -> str:
         if not 0 <= at < count:
             lines.append("no slice here" if place >= 0 else "no frame here")
         else:
-            lines.append(_slice_line(layer, place, at, count) if place >= 0 else _frame_line(record, at, count))
+            line = _slice_line(layer, place, at, count) if place >= 0 else _frame_line(record, at, count)
+            # Of a picture that knows no place there is nothing to say.
+            lines += [line] if line != "1/1" else []
     if record["grid"].obliquity > OBLIQUE:
         lines.append(f"oblique by {record['grid'].obliquity:.1f}\u00b0")
     return "\n".join(lines)

@@ -55,10 +55,12 @@ def wrapped(line: str, width: float, measure: Callable[[str], float]) -> list[st
 
 
 def wrapped_name(name: str, width: float, measure: Callable[[str], float]) -> list[str]:
-    """Break a name anywhere; what does not fit into two lines loses its middle.
+    """Break a name, behind a mark between its words if there is one; what does not fit into two lines loses its middle.
 
     Examples
     --------
+    >>> wrapped_name("brain_mni_converted", 12, len)
+    ['brain_mni_', 'converted']
     >>> wrapped_name("example_seg_fast_force_split", 9, len)
     ['example_\u2026', 'rce_split']
     """
@@ -69,6 +71,9 @@ def wrapped_name(name: str, width: float, measure: Callable[[str], float]) -> li
         count = len(rest)
         while count > 1 and measure(rest[:count]) > width:
             count -= 1
+        between = max(rest.rfind(mark, 0, count) for mark in "_-. ") + 1
+        if count < len(rest) and between > count / 2 and measure(rest[between:]) <= width:
+            count = between
         lines.append(rest[:count])
         rest = rest[count:]
     if len(lines) <= _NAME_LINES:

@@ -12,6 +12,7 @@ from napari.utils.key_bindings import KeymapHandler
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from vispy.scene.visuals import Line
+from vispy.visuals.transforms import STTransform
 
 from ..layers import plain
 from ..mirror import mirror
@@ -34,11 +35,13 @@ class Pane(QWidget):
         The main viewer.
     brief : bool
         As for `Annotations`.
-    shown : callable, optional
+    shown, taken : callable, optional
         As for `mirror.Mirror`.
     """
 
-    def __init__(self, viewer, *, brief: bool = False, shown: Callable | None = None) -> None:
+    def __init__(
+        self, viewer, *, brief: bool = False, shown: Callable | None = None, taken: Callable | None = None
+    ) -> None:
         super().__init__()
         self._viewer = viewer = plain(viewer)
         self.model = ViewerModel()
@@ -51,7 +54,7 @@ class Pane(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.qt_viewer)
-        self.mirror = mirror(viewer, self.model, shown)
+        self.mirror = mirror(viewer, self.model, shown, taken)
         self._links: list[tuple] = []
         self._keys = KeymapHandler()
         canvas_events = self.qt_viewer.canvas.events
@@ -110,6 +113,9 @@ class Crosshair:
             pos=np.zeros((8, 2), np.float32), color=_CROSS, width=1, connect="segments", method="gl",
             parent=self._canvas.view.scene,
         )  # fmt: skip
+        # The lines are made once for a zoom, and moved: new data would have the shader compiled anew every time.
+        self._line.transform = STTransform()
+        self._gap = 0.0
         self._line.order = 10**5
         self._line.set_gl_state("translucent", depth_test=False)
         self._line.visible = False
@@ -127,13 +133,19 @@ class Crosshair:
         """Draw the lines where they belong now."""
         dims = self._model.dims
         if self._point is None or dims.ndisplay != 2 or len(self._point) != dims.ndim:
-            self._line.visible = False
+            if self._line.visible:
+                self._line.visible = False
             return
         y, x = (self._point[axis] for axis in dims.displayed)
         gap = _GAP / max(self._model.scene.camera.zoom, 1e-9)
-        ends = np.array([(-_FAR, 0), (-gap, 0), (gap, 0), (_FAR, 0), (0, -_FAR), (0, -gap), (0, gap), (0, _FAR)])
-        self._line.set_data(pos=(ends + np.array([x, y])).astype(np.float32))
-        self._line.visible = True
+        if gap != self._gap:
+            self._gap = gap
+            ends = [(-_FAR, 0), (-gap, 0), (gap, 0), (_FAR, 0), (0, -_FAR), (0, -gap), (0, gap), (0, _FAR)]
+            self._line.set_data(pos=np.array(ends, np.float32))
+        if tuple(self._line.transform.translate[:2]) != (x, y):
+            self._line.transform.translate = (x, y)
+        if not self._line.visible:
+            self._line.visible = True
 
     def close(self, gone: bool = False) -> None:
         """Take the lines off the canvas, unless Qt has deleted it already."""

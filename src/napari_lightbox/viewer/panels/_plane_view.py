@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from qtpy.QtCore import Signal
 
+from ..layers import is_preview
 from ..orientation import plane_view, speaker, world_directions
 from ..windowing import drag_window, has_tool
 from ._pane import Crosshair, Pane
@@ -33,7 +34,8 @@ class PlaneView(Pane):
     double_clicked = Signal(str)
 
     def __init__(self, viewer, plane: str) -> None:
-        super().__init__(viewer, brief=True)
+        # A preview is a single slice of one plane: in the others it would be a line across the picture.
+        super().__init__(viewer, brief=True, taken=lambda layer: not is_preview(layer))
         self.plane = plane
         self._progress = 0.0
         self._point: np.ndarray | None = None
@@ -51,7 +53,8 @@ class PlaneView(Pane):
         self._keep()
         self.setToolTip(
             f"{plane.capitalize()}: left button moves the point, wheel turns the slices, Ctrl+wheel zooms, middle "
-            "button moves the picture, right button changes the window; double-click shows this plane in the middle"
+            "button moves the picture, right button changes the window; double-click shows this plane in the middle. "
+            "Labels are painted and points placed here too; shapes are drawn on the large canvas, and shown here"
         )
 
     def shut(self, gone: bool = False) -> None:
@@ -107,8 +110,11 @@ class PlaneView(Pane):
     def go_to(self, point: np.ndarray) -> None:
         """Show the slice (and frame) through a point."""
         # The axes on screen keep their values: a change would only make napari slice again.
-        self._asked = {axis: float(point[axis]) for axis in self.model.dims.not_displayed}
-        self.model.dims.set_point(list(self._asked), list(self._asked.values()))
+        dims = self.model.dims
+        self._asked = {axis: float(point[axis]) for axis in dims.not_displayed}
+        # napari slices for either event, and would slice twice; nothing of ours listens to the second.
+        with dims.events.current_step.blocker():
+            dims.set_point(list(self._asked), list(self._asked.values()))
 
     # The mouse ----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,9 @@ from ..orientation import depth_orientation, edge_letters, natural_plane, plane_
 
 # Share of the canvas left free around a plane, so that the letters at its edges do not lie on the patient.
 _MARGIN = 0.1
+# Shares of the canvas that a picture takes which was fitted (napari leaves 5 % free), and up to which one is taken for
+# fitted that has been cut since.
+_WHOLE, _CUT = (0.85, 1.001), 1.7
 # Order of the axes and camera as the last fit left them.
 _fitted: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
 
@@ -59,10 +62,32 @@ def is_fitted(viewer) -> bool:
     return viewer.dims.ndisplay == 2 and viewer in _fitted and _unmoved(viewer)
 
 
-def refit(viewer) -> None:
-    """Fit again after the canvas has changed its size, unless the user has zoomed or moved meanwhile."""
-    if is_fitted(viewer):
+def refit(viewer, before: tuple[float, float] | None = None) -> None:
+    """Fit again after the canvas has changed its size, unless the user has zoomed or moved meanwhile.
+
+    `before`: height and width of the canvas until then, which tell whether napari itself had fitted the picture.
+    """
+    if is_fitted(viewer) or (before is not None and _WHOLE[0] <= _share(viewer, before) <= _WHOLE[1]):
         fit(viewer)
+
+
+def refit_cut(viewer) -> None:
+    """Fit a picture that nobody has moved, and that is cut since something took a part of the canvas."""
+    if _WHOLE[1] < _share(viewer, viewer.canvas.size) <= _CUT:
+        fit(viewer)
+
+
+def _share(viewer, size: tuple[float, float]) -> float:
+    """Return how much of a canvas the picture takes, by height or width, where it lies in the middle; else NaN."""
+    if viewer.dims.ndisplay != 2 or not len(viewer.layers) or min(size) <= 0:
+        return np.nan
+    extent, shown = viewer.layers.extent, list(viewer.dims.displayed)
+    low, high = (np.asarray(end, dtype=float)[shown] for end in extent.world)
+    whole = high - low + np.asarray(extent.step, dtype=float)[shown]
+    camera = viewer.scene.camera
+    if not np.allclose(camera.center[-2:], (low + high) / 2, atol=1e-3 * whole.max()):
+        return np.nan
+    return float(np.max(whole * camera.zoom / np.asarray(size, dtype=float)))
 
 
 def _unmoved(viewer) -> bool:

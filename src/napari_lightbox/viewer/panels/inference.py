@@ -165,7 +165,9 @@ class InferencePanel(QWidget):
         self.model_box = QComboBox(parent)
         self.model_box.setToolTip("Models that come with napari-lightbox, and folders that you have chosen")
         self.folder_button = QPushButton("Folder ...", parent)
-        self.folder_button.setToolTip("Choose the folder of a model: the one that holds card.json and the weights")
+        self.folder_button.setToolTip(
+            "Choose the folder of a model: the one that holds card.json and the weights, or a results folder of nnU-Net"
+        )
         row.addWidget(self.model_box, 1)
         row.addWidget(self.folder_button)
         return row
@@ -281,6 +283,7 @@ class InferencePanel(QWidget):
             self.overlap.setValue(card.window.overlap)
             self._card_overlap = self.overlap.value()
             self.blending.setCurrentText(card.window.blending)
+            self.mirror.setChecked(bool(card.window.mirror))
         self.refresh()
 
     def _make_channels(self) -> None:
@@ -318,6 +321,10 @@ class InferencePanel(QWidget):
     # Before the run ---------------------------------------------------------------------------------------------
 
     @property
+    def _card_mirrors(self) -> bool:
+        return self.card is not None and bool(self.card.window.mirror)
+
+    @property
     def choices(self) -> dict[str, Any]:
         """The arguments of `predict` as they are chosen."""
         asked = tuple(value for value, box in self.classes.items() if box.isChecked())
@@ -325,7 +332,7 @@ class InferencePanel(QWidget):
         return {
             "overlap": None if overlap == self._card_overlap else round(overlap, 4),
             "blending": self.blending.currentText(),
-            "mirror": self.mirror.isChecked(),
+            "mirror": None if self.mirror.isChecked() == self._card_mirrors else self.mirror.isChecked(),
             "probabilities": "all" if self.hover.isChecked() and self.classes else asked,
             "uncertainty": self.uncertainty.isChecked(),
             "device": DEVICES[self.device.currentText()],

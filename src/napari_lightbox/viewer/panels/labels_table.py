@@ -211,7 +211,10 @@ class LabelsTable(QWidget):
         self._stop("measure")
         if self.labels is None:
             self.model.show([])
-            self.note.setText("Add or choose a Labels layer.")
+            self.note.setText(
+                "Add or choose a Labels layer. Labels that came as an image: right-click it in the layer list, "
+                "Convert to Labels."
+            )
             return
         try:
             work, note = self._work()

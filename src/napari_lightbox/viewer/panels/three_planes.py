@@ -1,5 +1,6 @@
 """Three linked planes beside the main canvas: axial, coronal and sagittal through one point, painted in any of them."""
 
+import time
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -20,6 +21,8 @@ from .view import attach
 
 # Milliseconds without a move before the sliders that no canvas needs for its slice follow.
 _SETTLE = 150
+# Seconds of slicing after which the mouse is heard again.
+_PATIENCE = 0.05
 _HINT = (
     "Click or drag moves the point (with a brush: hold Shift or Space); on the large canvas Shift+click. Wheel: "
     "slices, Ctrl+wheel: zoom, right button: window."
@@ -51,7 +54,7 @@ class ThreePlanes(QWidget):
         self._dirty: list[str] = []
         self._build()
         self._builder = self._timer(0, self._build_next, single=False)
-        self._flusher = self._timer(0, self._flush_one)
+        self._flusher = self._timer(0, self._flush)
         self._settler = self._timer(_SETTLE, self._settle)
         self._arranger = self._timer(0, self._arrange)
         self._links = self._room["links"] = Links(self)
@@ -77,7 +80,7 @@ class ThreePlanes(QWidget):
         self._splitter = QSplitter(Qt.Orientation.Vertical)
         self._splitter.setChildrenCollapsible(False)
         layout.addWidget(self._splitter, 1)
-        self.note = QLabel(_NO_VOLUME)
+        self.note = QLabel()
         self.note.setWordWrap(True)
         layout.addWidget(self.note)
         row = QHBoxLayout()
@@ -147,7 +150,7 @@ class ThreePlanes(QWidget):
     # The point ----------------------------------------------------------------------------------------------------
 
     def move_to(self, point) -> None:
-        """Move the point; all canvases follow, one after the other.
+        """Move the point; all canvases follow a moment later.
 
         Parameters
         ----------
@@ -164,35 +167,45 @@ class ThreePlanes(QWidget):
         self._settler.start()
 
     def _refresh(self) -> None:
-        for plane, pane in self.panes.items():
-            if plane not in self._dirty and not pane.stands_at(self._point):
-                self._dirty.append(plane)
-        if "main" not in self._dirty and not self._main_stands():
-            self._dirty.append("main")
-        # The others draw their crosshair together with their slice, and so only once.
-        self._draw_crosshairs([name for name in (*self.panes, "main") if name not in self._dirty])
-        if self._dirty:
-            self._flusher.start()
+        """Have all canvases follow, as soon as the mouse has said all it has to say."""
+        self._draw_crosshairs(())
+        self._dirty += [name for name in (*self.panes, "main") if name not in self._dirty]
+        self._flusher.start()
 
-    def _main_stands(self) -> bool:
-        dims = self._viewer.dims
-        return all(np.isclose(dims.point[axis], self._point[axis]) for axis in dims.not_displayed)
+    def catch_up(self) -> None:
+        """Have the canvases follow now: with cameras that have moved too, each is drawn once rather than twice."""
+        self._flusher.stop()
+        self._flush()
 
-    def _flush_one(self) -> None:
-        """Bring one canvas up to date, so that mouse and keys are heard in between."""
-        if not self._dirty or (self.window().isVisible() and not self.isVisible()):
+    def _flush(self) -> None:
+        """Bring the canvases up to date: together, as the window is put together anew for each that is drawn alone.
+
+        Where slicing takes long, one after the other, so that mouse and keys are heard in between.
+        """
+        if self.window().isVisible() and not self.isVisible():
             return
-        name = self._dirty.pop(0)
-        self._draw_crosshairs([name])
-        if name == "main":
-            self._set_main(self._viewer.dims.not_displayed)
-        elif name in self.panes and len(self._point) == self.panes[name].model.dims.ndim:
-            self.panes[name].go_to(self._point)
+        begun = time.monotonic()
+        while self._dirty and time.monotonic() - begun < _PATIENCE:
+            name = self._dirty.pop(0)
+            pane = self.panes.get(name)
+            self._draw_crosshairs([name])
+            if name == "main":
+                self._set_main(self._viewer.dims.not_displayed)
+            elif pane is not None and len(self._point) == pane.model.dims.ndim and not pane.stands_at(self._point):
+                pane.go_to(self._point)
         if self._dirty:
             self._flusher.start()
 
     def _settle(self) -> None:
-        self._set_main(range(self._viewer.dims.ndim))
+        dims = self._viewer.dims
+        if dims.ndisplay != 2:
+            self._set_main(range(dims.ndim))
+            return
+        self._set_main(dims.not_displayed)
+        # napari would slice again though these axes decide no slice.
+        slicing = self._viewer._update_layers
+        with dims.events.point.blocker(slicing), dims.events.current_step.blocker(slicing):
+            self._set_main(dims.displayed)
 
     def _set_main(self, axes) -> None:
         dims = self._viewer.dims

@@ -1,0 +1,178 @@
+"""Growing a region between two grey values by the compiled flood: of the voxels, 64 at a time."""
+
+from itertools import product
+
+import numpy as np
+
+from ..progress import report, track
+from . import _moments, _ready, _tiles
+
+# Voxels to be looked at after which compiling is worth its while: some tenths of a second.
+KERNELS = _ready.Variants("flood", after=1 << 24)
+# Words that the flood goes through before the listener is asked again: some hundredths of a second.
+_CHUNK = 1 << 19
+# Rows that are worked on at once when a region is written or added up.
+_ROWS = 1 << 13
+_SLAB = 1 << 22
+_TYPES = {np.dtype(code) for code in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")}
+
+
+def key_of(dtype: np.dtype) -> tuple[str] | None:
+    """Return the variant for a type of voxel, or None where there is none."""
+    dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
+    return (dtype.str[1:],) if dtype in _TYPES else None
+
+
+def usual_keys(dtype: np.dtype, ndim: int) -> list[tuple[str]]:
+    """Return the variants that growing a region in such an image needs."""
+    key = key_of(dtype)
+    return [] if key is None else [key]
+
+
+KERNELS.usual_for("region_grow", usual_keys)
+
+
+class Flood:
+    """The flood in one image: its working memory, three bits a voxel, is used again when the limits change.
+
+    Parameters
+    ----------
+    kernel : Flood of `_kernels.flood`
+        The compiled functions.
+    image : ndarray
+        (y, x) or (z, y, x).
+    mask : ndarray or None
+        Not 0 where the region may go.
+    rank : int
+        Neighbours differ by one step along at most this many axes.
+    """
+
+    def __init__(self, kernel, image: np.ndarray, mask: np.ndarray | None, rank: int) -> None:
+        self.kernel, self.shape = kernel, image.shape
+        self.deep, self.tall, self.wide = (1,) * (3 - image.ndim) + image.shape
+        self.image = solid(image.view(np.uint8) if image.dtype.kind == "b" else image)
+        self.mask = None if mask is None else bytes_of(mask)
+        rows, words = self.deep * self.tall, -(-self.wide // 64)
+        steps = [(dz, dy, abs(dz) + abs(dy)) for dz, dy in product((-1, 0, 1), repeat=2)]
+        # A neighbour may differ in x, too, where that is not one axis too many.
+        near = [(dz, dy, int(far < rank)) for dz, dy, far in steps if 0 < far <= rank and (self.deep > 1 or not dz)]
+        self.steps = np.array(near, np.int64).reshape(-1, 3)
+        # Only what rows that are reached need is ever written, and so takes memory.
+        self.bits, self.span = np.empty((rows, 3, words), np.uint64), np.empty((rows, 2), np.int32)
+        self.after, self.top = np.empty(rows, np.int32), np.empty(self.deep, np.int32)
+        self.state = np.empty(0, np.uint8)
+
+    def grow(self, first, last, seeds: np.ndarray, most: int | None = None) -> "Flooded | None":
+        """Return the region between two values (of the image's type, both included; None for none) from the seeds.
+
+        None if it has more than `most` voxels. The region is worth something until `grow` is called again.
+        """
+        kind = self.image.dtype.type
+        if first is None:
+            first, last = (kind(1), kind(0))
+        self.state = np.zeros(len(self.bits), np.uint8)
+        self.top.fill(-1)
+        waiting = self._begin(first, last, seeds)
+        rows = self.kernel.rows(self.bits, self.state, self.span, self.after, self.top)
+        shape, inside = (self.deep, self.tall, self.wide), 0 if self.mask is None else self.mask.ctypes.data
+        limit = max(16, _CHUNK // self.bits.shape[2])
+        most = self.image.size if most is None else most
+        now = (int(seeds[0][0]) if len(self.shape) == 3 else 0, 1, waiting, 0)
+        while now[2] and now[3] <= most:
+            report("voxels", now[3])
+            now = self.kernel.flood(
+                *(self.image.ctypes.data, self.image.itemsize, first, last, inside, shape, self.steps, rows, now),
+                *(most, limit),
+            )
+        report("voxels", now[3])
+        return Flooded(self, now[3]) if now[3] <= most else None
+
+    def _begin(self, first, last, seeds: np.ndarray) -> int:
+        """Compare the rows of the seeds, and put them into the queue; return how many there are."""
+        image = self.image.reshape(-1, self.wide)
+        mask = None if self.mask is None else self.mask.reshape(-1, self.wide)
+        by_row: dict[int, list[int]] = {}
+        for place in seeds.tolist():
+            z, y, x = (0,) * (3 - len(place)) + tuple(place)
+            by_row.setdefault(z * self.tall + y, []).append(x)
+        for row, columns in by_row.items():
+            free = np.zeros((2, 64 * self.bits.shape[2]), bool)
+            free[0, : self.wide] = (image[row] >= first) & (image[row] <= last)
+            if mask is not None:
+                free[0, : self.wide] &= mask[row] != 0
+            free[:, columns] = True
+            self.bits[row, :2] = np.packbits(free, axis=1, bitorder="little").view(np.uint64)
+            self.bits[row, 2] = 0
+            self.state[row] = 3
+            self.span[row] = min(columns) // 64, max(columns) // 64
+            plane = row // self.tall
+            self.after[row], self.top[plane] = self.top[plane], row
+        return len(by_row)
+
+    def parts(self) -> list[slice]:
+        """Return the rows that hold all of the region, in parts."""
+        rows = np.flatnonzero(self.state)
+        return [slice(at, min(at + _ROWS, rows[-1] + 1)) for at in range(rows[0], rows[-1] + 1, _ROWS)]
+
+
+class Flooded:
+    """A region as the flood leaves it: in bits.
+
+    Parameters
+    ----------
+    flood : Flood
+        Where it is kept.
+    count : int
+        Its voxels.
+    """
+
+    def __init__(self, flood: Flood, count: int) -> None:
+        self.flood, self.count, self.stopped = flood, count, False
+
+    def whole(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the region in an image of that shape, 0 and 1."""
+        result = np.zeros(shape, np.uint8)
+        flat, flood = result.reshape(-1), self.flood
+
+        def work(rows: slice) -> None:
+            flood.kernel.paint(flood.bits, flood.state, flood.wide, rows.start, rows.stop, flat)
+
+        _tiles.run(work, flood.parts(), "rows")
+        return result
+
+    def moments(self, image: np.ndarray) -> _moments.Moments:
+        """Return the number, mean and deviation of the image's values in the region."""
+        flood = self.flood
+        if flood.kernel.sums is None:
+            found = np.flatnonzero(flood.state) // (1 if image.ndim == 2 else flood.tall)
+            box = slice(found[0], found[-1] + 1)
+            return _moments.moments([image[box][self.whole(image.shape)[box].view(bool)]])
+        like, found = flood.image.dtype.type(0), []
+
+        def work(rows: slice) -> None:
+            given = (flood.image.ctypes.data, flood.image.itemsize, like, flood.bits, flood.state, flood.wide)
+            found.append(flood.kernel.sums(*given, rows.start, rows.stop))
+
+        _tiles.run(work, flood.parts(), "rows")
+        total, upper, lower = (sum(part[n] for part in found) for n in range(3))
+        return _moments.of_sums(self.count, total, (upper << 32) + lower)
+
+
+def solid(array: np.ndarray) -> np.ndarray:
+    """Return an array that a kernel can read by its address: in C order."""
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
+    result = np.empty(array.shape, array.dtype)
+    for slab in track(_tiles.slabs(array.shape, _SLAB), "slabs"):
+        result[slab] = array[slab]
+    return result
+
+
+def bytes_of(mask: np.ndarray) -> np.ndarray:
+    """Return bytes that are not 0 where the mask is not 0."""
+    if mask.dtype.itemsize == 1:
+        return solid(mask.view(np.uint8))
+    result = np.empty(mask.shape, bool)
+    for slab in track(_tiles.slabs(mask.shape, _SLAB), "slabs"):
+        np.not_equal(mask[slab], 0, out=result[slab])
+    return result.view(np.uint8)

@@ -1,0 +1,122 @@
+"""64 voxels as the bits of a word: compared, counted, added up and written by vector instructions.
+
+Explicit vectors of LLVM do what a loop over 64 voxels means, in a handful of instructions where the machine has masks
+(AVX-512) or moves the signs of bytes into a word (SSE2, AVX2), and in more where it has neither.
+
+Importing this module needs numba. What is changed here changes the kernels that use it: their numbers (in `flood` and
+`surface`) must be changed with it, as compiled code is kept on disk under their names.
+"""
+
+from collections.abc import Callable
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+
+def _splat(builder, value, lanes):
+    """Put a value into every lane of a vector."""
+    vector = ir.VectorType(value.type, lanes)
+    nothing = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+
+
+def _comparer(lanes: int) -> Callable:
+    """Make what compares so many values at an address with two others."""
+
+    @intrinsic
+    def compare(typing, address, low, high):
+        def generate(context, builder, signature, arguments):
+            kind = context.get_value_type(low)
+            vector = ir.VectorType(kind, lanes)
+            values = builder.load(builder.inttoptr(arguments[0], vector.as_pointer()))
+            values.align = context.get_abi_sizeof(kind)
+            least, most = _splat(builder, arguments[1], lanes), _splat(builder, arguments[2], lanes)
+            if isinstance(low, types.Float):
+                above, below = builder.fcmp_ordered(">=", values, least), builder.fcmp_ordered("<=", values, most)
+            else:
+                test = builder.icmp_signed if low.signed else builder.icmp_unsigned
+                above, below = test(">=", values, least), test("<=", values, most)
+            bits = builder.bitcast(builder.and_(above, below), ir.IntType(lanes))
+            return bits if lanes == 64 else builder.zext(bits, ir.IntType(64))
+
+        return types.uint64(types.intp, low, high), generate
+
+    return compare
+
+
+# Bits that say which values at an address lie between two others, both included; NaN never does.
+between_64, between_1 = _comparer(64), _comparer(1)
+
+
+@intrinsic
+def spell_64(typing, address, word):
+    """Write the 64 bits of a word to an address, a byte of 0 or 1 each."""
+
+    def generate(context, builder, signature, arguments):
+        bits = builder.bitcast(arguments[1], ir.VectorType(ir.IntType(1), 64))
+        vector = ir.VectorType(ir.IntType(8), 64)
+        place = builder.inttoptr(arguments[0], vector.as_pointer())
+        builder.store(builder.zext(bits, vector), place).align = 1
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.uint64), generate
+
+
+@intrinsic
+def sums_64(typing, address, word, like):
+    """Add up those of 64 whole numbers whose bits are set; of their squares, the upper and the lower 32 bits."""
+
+    def generate(context, builder, signature, arguments):
+        word, vector = ir.IntType(64), ir.VectorType(context.get_value_type(like), 64)
+        long = ir.VectorType(word, 64)
+        values = builder.load(builder.inttoptr(arguments[0], vector.as_pointer()))
+        values.align = like.bitwidth // 8
+        chosen = builder.bitcast(arguments[1], ir.VectorType(ir.IntType(1), 64))
+        values = builder.select(chosen, values, ir.Constant(vector, None))
+
+        def added(lanes):
+            kind = lanes.type
+            name = f"llvm.vector.reduce.add.v64i{kind.element.width}"
+            add = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind.element, [kind]), name)
+            return builder.call(add, [lanes])
+
+        widen = builder.sext if like.signed else builder.zext
+        if like.bitwidth <= 16:
+            # The sum of 64 and a single square need no more than 32 bits.
+            values = widen(values, ir.VectorType(ir.IntType(32), 64))
+            squares = builder.zext(builder.mul(values, values), long)
+            parts = [widen(added(values), word), ir.Constant(word, 0), added(squares)]
+        else:
+            values = widen(values, long)
+            squares = builder.mul(values, values)
+            half, low = (_splat(builder, ir.Constant(word, n), 64) for n in (32, 0xFFFFFFFF))
+            parts = [added(lanes) for lanes in (values, builder.lshr(squares, half), builder.and_(squares, low))]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return types.UniTuple(types.int64, 3)(types.intp, types.uint64, like), generate
+
+
+@intrinsic
+def whole_1(typing, address, like):
+    """Load one whole number."""
+
+    def generate(context, builder, signature, arguments):
+        value = builder.load(builder.inttoptr(arguments[0], context.get_value_type(like).as_pointer()))
+        value.align = context.get_abi_sizeof(value.type)
+        return builder.sext(value, ir.IntType(64)) if like.signed else builder.zext(value, ir.IntType(64))
+
+    return types.int64(types.intp, like), generate
+
+
+@intrinsic
+def ones(typing, word):
+    """Count the ones of a word."""
+
+    def generate(context, builder, signature, arguments):
+        word = ir.IntType(64)
+        count = cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, [word]), "llvm.ctpop.i64")
+        return builder.call(count, arguments)
+
+    return types.int64(types.uint64), generate

@@ -1,0 +1,140 @@
+"""From a selection network to machine code: every wire becomes a vector register, every step one vector instruction.
+
+numba compiles Python functions by way of LLVM, and lets a function write the LLVM code of a call itself: an
+*intrinsic*. `vectors` makes one that reads vectors from memory, runs them through a network and writes the outcome.
+Nothing is left to the luck of automatic vectorisation, and LLVM splits, joins and schedules the instructions for the
+processor at hand.
+
+A network depends on the sizes of the window. The code of an intrinsic is written when the *types* of its arguments are
+known, not their values; so the sizes must be told by a type. `sizes_as_type` makes an empty array for it, of records
+whose fields hold texts of so many characters: numba sees it as a type of its own, compiles a variant for it, and keeps
+that on disk like any other.
+
+Importing this module needs numba.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from .networks import Block, Wire
+
+
+@cache
+def _vector_bytes() -> int:
+    """Return the width of this processor's vectors."""
+    try:
+        features = llvmlite.binding.get_host_cpu_features()
+    except RuntimeError:
+        return 16
+    return 64 if features.get("avx512bw") else 32 if features.get("avx2") else 16
+
+
+def lanes(dtype: np.dtype) -> int:
+    """Return how many voxels of a type a vector holds."""
+    return _vector_bytes() // np.dtype(dtype).itemsize
+
+
+def sizes_as_type(**sizes: int) -> np.ndarray:
+    """Return an empty array whose type tells numbers, from 0 on."""
+    return np.empty(0, [(name, f"S{size + 1}") for name, size in sizes.items()])
+
+
+def _sizes(record: types.Record) -> dict[str, int]:
+    return {name: field.type.count - 1 for name, field in record.fields.items()}
+
+
+def vectors(design: Callable[..., Block | None]) -> Callable:
+    """Return a function, for compiled code only, that runs vectors in memory through a network.
+
+    Parameters
+    ----------
+    design : callable
+        From the numbers that the type of the first argument tells, the network; None where there is nothing to do.
+
+    Returns
+    -------
+    callable
+        ``emitted(sizes, voxels, sources, targets)``: an array from `sizes_as_type`, any array of the type of the
+        voxels, and the addresses of the lists that are read and written, as tuples. All is read before anything is
+        written.
+    """
+
+    @intrinsic
+    def emitted(typingctx, sizes, voxels, sources, targets):
+        def write_code(context, builder, signature, arguments):
+            block = design(**_sizes(sizes.dtype))
+            if block is not None:
+                addresses = [cgutils.unpack_tuple(builder, argument) for argument in arguments[2:]]
+                _write(builder, block, voxels.dtype, *addresses)
+            return context.get_dummy_value()
+
+        return types.void(sizes, voxels, sources, targets), write_code
+
+    return emitted
+
+
+def _write(builder: ir.IRBuilder, block: Block, voxel: types.Integer, sources: list, targets: list) -> None:
+    """Write the code of a block."""
+    size = voxel.bitwidth // 8
+    vector = ir.VectorType(ir.IntType(voxel.bitwidth), _vector_bytes() // size)
+    compare = builder.icmp_signed if voxel.signed else builder.icmp_unsigned
+    block.network.prune([wire for wires in block.outputs for wire in wires])
+
+    def place(start: ir.Value, offset: int) -> ir.Value:
+        return builder.inttoptr(builder.add(start, ir.Constant(start.type, offset)), vector.as_pointer())
+
+    step = size if block.sliding else _vector_bytes()
+    inputs = {
+        wire: (start, step * i)
+        for start, wires in zip(sources, block.inputs, strict=True)
+        for i, wire in enumerate(wires)
+    }
+    values: dict[Wire, ir.Value] = {}
+
+    def value(wire: Wire) -> ir.Value:
+        if wire not in values:
+            values[wire] = builder.load(place(*inputs[wire]), align=1)
+        return values[wire]
+
+    for kind, made, a, b in block.network.steps:
+        first, second = value(a), value(b)
+        values[made] = builder.select(compare("<" if kind == "low" else ">", first, second), first, second)
+    for start, wires in zip(targets, block.outputs, strict=True):
+        for i, wire in enumerate(wires):
+            builder.store(value(wire), place(start, i * _vector_bytes()), align=1)
+
+
+@intrinsic
+def count_at_most(typingctx, voxels, address, limit):
+    """Count the voxels of the vector at an address that are at most `limit`; `voxels`: any array of their type."""
+
+    def write_code(context, builder, signature, arguments):
+        voxel = signature.args[0].dtype
+        count = _vector_bytes() * 8 // voxel.bitwidth
+        vector = ir.VectorType(ir.IntType(voxel.bitwidth), count)
+        one = builder.insert_element(ir.Constant(vector, ir.Undefined), arguments[2], ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), count), None)
+        limits = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+        found = builder.load(builder.inttoptr(arguments[1], vector.as_pointer()), align=1)
+        compare = builder.icmp_signed if voxel.signed else builder.icmp_unsigned
+        bits = builder.bitcast(compare("<=", found, limits), ir.IntType(count))
+        return builder.zext(builder.ctpop(bits), ir.IntType(64)) if count < 64 else builder.ctpop(bits)
+
+    return types.int64(voxels, types.intp, voxels.dtype), write_code
+
+
+@intrinsic
+def voxel_at(typingctx, voxels, address):
+    """Return the voxel at an address; `voxels`: any array of its type."""
+
+    def write_code(context, builder, signature, arguments):
+        kind = ir.IntType(signature.return_type.bitwidth)
+        return builder.load(builder.inttoptr(arguments[1], kind.as_pointer()), align=1)
+
+    return voxels.dtype(voxels, types.intp), write_code

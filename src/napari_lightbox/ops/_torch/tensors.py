@@ -1,0 +1,30 @@
+"""Arrays as tensors."""
+
+import numpy as np
+import torch
+
+from ...errors import InputError
+
+
+def on_torch(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return an array as a tensor on a device, in a type that torch computes with and that holds its values.
+
+    Raises
+    ------
+    InputError
+        If torch has no such type.
+    """
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind == "b":
+        array = array.view(np.uint8)
+    elif kind == "u" and size == 8:
+        raise InputError("image holds unsigned 64-bit numbers, which torch cannot order: use device 'cpu'")
+    elif kind == "u" and size > 1:
+        array = array.astype(np.int32 if size == 2 else np.int64)
+    elif kind == "f" and size == 2:
+        array = array.astype(np.float32)
+    elif kind == "f" and size > 8:
+        raise InputError(f"image holds {array.dtype} numbers, which torch does not know: use device 'cpu'")
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    # A copy where it may not be written: torch warns of such arrays.
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)

@@ -1,0 +1,351 @@
+"""The widgets of the Errors dock, and how they show a review."""
+
+import math
+from functools import partial
+
+from napari.layers import Labels
+from qtpy.QtCore import QAbstractTableModel, QSignalBlocker, Qt
+from qtpy.QtGui import QColor, QIcon, QKeySequence, QPixmap, QShortcut
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QGridLayout,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QSizePolicy,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..choosers import LayerChooser
+from ..jobbar import JobBar
+from ._error_rows import ErrorTable
+from ._error_work import COLOURS, MEANINGS, STATES, is_review, name_of
+from ._label_rows import number
+from .inference import Fold
+
+# Rows of the score that are seen at once.
+_SCORES = 4
+# Pixels of a row of either table.
+_ROW = 23
+
+
+def build(panel) -> None:
+    """Make the widgets of a dock; they become its attributes."""
+    viewer = panel._viewer
+    column = QVBoxLayout(panel)
+    column.setContentsMargins(6, 6, 6, 6)
+    column.setSpacing(4)
+    choice = QWidget(panel)
+    inside = QVBoxLayout(choice)
+    inside.setContentsMargins(0, 0, 0, 0)
+    inside.addLayout(_choosers(panel, viewer))
+    panel.find_button = QPushButton("Find errors", choice)
+    panel.find_button.setToolTip("<qt>List every difference between prediction and reference, in the background</qt>")
+    inside.addWidget(panel.find_button)
+    panel.choice_fold = Fold("Layers to compare", choice, panel)
+    panel.choice_fold.button.setChecked(True)
+    column.addWidget(panel.choice_fold)
+    panel.bar = JobBar(viewer, panel)
+    for widget in (panel.bar.progress, panel.bar.cancel_button):
+        # Every line counts here: the table wants it while nothing runs.
+        panel.bar.running_changed.connect(widget.setVisible)
+        widget.hide()
+    column.addWidget(panel.bar)
+    _review_row(panel, viewer, column)
+    _score(panel, column)
+    column.addLayout(_filters(panel))
+    panel.table = ErrorTable()
+    panel.table.setModel(panel.model)
+    panel.table.setSortingEnabled(True)
+    panel.table.sortByColumn(0, Qt.SortOrder.AscendingOrder)
+    panel.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    panel.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    panel.table.setTabKeyNavigation(False)
+    panel.table.setWordWrap(False)
+    panel.table.verticalHeader().setDefaultSectionSize(_ROW)
+    panel.table.verticalHeader().hide()
+    # Without it Qt asks every row for its height.
+    panel.table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+    panel.table.setMinimumHeight(150)
+    column.addWidget(panel.table, 1)
+    panel.about = _text(panel)
+    column.addWidget(panel.about)
+    panel.comment = QLineEdit(panel)
+    panel.comment.setPlaceholderText("Comment on this error")
+    panel.comment.setToolTip("Kept with the layer of errors and exported with it")
+    column.addWidget(panel.comment)
+    for row in _buttons(panel):
+        column.addLayout(row)
+    _shortcuts(panel)
+    panel.setMinimumWidth(330)
+
+
+def _choosers(panel, viewer) -> QFormLayout:
+    form = QFormLayout()
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    segmentation = partial(LayerChooser, viewer, ("labels",), accepts=lambda layer: not is_review(layer), parent=panel)
+    image = partial(LayerChooser, viewer, ("image",), optional=True, parent=panel)
+    for name, title, make, tip in (
+        ("predicted_box", "Prediction", segmentation, "Labels that are looked through for errors"),
+        ("reference_box", "Reference", segmentation, "Labels that are taken to be right"),
+        ("probability_box", "Probability", image, "Image to average over each error: how sure the model was there"),
+        ("uncertainty_box", "Uncertainty", image, "Image to average over each error: how undecided the model was"),
+    ):
+        box = make()
+        box.setToolTip(f"<qt>{tip}</qt>")
+        setattr(panel, name, box)
+        form.addRow(title, box)
+    return form
+
+
+def _review_row(panel, viewer, column: QVBoxLayout) -> None:
+    panel.review_row = QWidget(panel)
+    form = QFormLayout(panel.review_row)
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    panel.review_box = LayerChooser(viewer, ("labels",), accepts=is_review, parent=panel)
+    panel.review_box.setToolTip("<qt>Layer of errors that is reviewed; each search makes one</qt>")
+    form.addRow("Review", panel.review_box)
+    column.addWidget(panel.review_row)
+
+
+def _score(panel, column: QVBoxLayout) -> None:
+    panel.score = _text(panel)
+    panel.score.setToolTip(
+        "<qt>Mean over the labels that prediction or reference has; all frames together. It follows painting.</qt>"
+    )
+    panel.scores = ScoreRows()
+    panel.score_table = QTableView(panel)
+    panel.score_table.setModel(panel.scores)
+    panel.score_table.verticalHeader().setDefaultSectionSize(_ROW)
+    panel.score_table.verticalHeader().hide()
+    header = panel.score_table.horizontalHeader()
+    header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+    panel.score_table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+    panel.score_table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    panel.score_fold = Fold("Dice of each label", panel.score_table, panel)
+    panel.score_fold.button.setChecked(True)
+    panel.legend = _text(panel)
+    panel.legend.setText(
+        " ".join(
+            f'<span style="white-space:nowrap"><span style="color:{colour}">\u25a0</span>&nbsp;'
+            f"{kind.replace(' ', '&nbsp;')}</span>"
+            for kind, colour in COLOURS.items()
+        )
+    )
+    panel.legend.setToolTip(
+        "<qt>"
+        + "<br>".join(f'<span style="color:{COLOURS[k]}">\u25a0</span> {k}: {t}' for k, t in MEANINGS.items())
+        + "</qt>"
+    )
+    panel.outline_box = QCheckBox("Prediction and reference as outlines", panel)
+    panel.outline_box.setChecked(True)
+    panel.outline_box.setToolTip("<qt>Draw their labels as lines in 2D, so that errors and image are seen</qt>")
+    for widget in (panel.score, panel.score_fold, panel.outline_box, panel.legend):
+        column.addWidget(widget)
+
+
+def _filters(panel) -> QGridLayout:
+    grid = QGridLayout()
+    grid.setContentsMargins(0, 0, 0, 0)
+    for place, (name, tip) in enumerate(
+        (("kind_box", "Show errors of this kind only"), ("label_box", "Show errors of this label only"),
+         ("state_box", "Show errors in this state only"))
+    ):  # fmt: skip
+        box = QComboBox(panel)
+        box.setToolTip(tip)
+        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        box.setMinimumContentsLength(8)
+        setattr(panel, name, box)
+        grid.addWidget(box, place // 2, place % 2)
+    panel.least_box = QDoubleSpinBox(panel)
+    panel.least_box.setRange(0.0, 1e9)
+    panel.least_box.setDecimals(1)
+    panel.least_box.setSingleStep(10.0)
+    panel.least_box.setSpecialValueText("any size")
+    panel.least_box.setKeyboardTracking(False)
+    panel.least_box.setToolTip("Show errors of at least this size only")
+    grid.addWidget(panel.least_box, 1, 1)
+    return grid
+
+
+def _buttons(panel) -> list[QHBoxLayout]:
+    rows = []
+    for names in (
+        (("previous_button", "\u25c0 Previous", "Fly to the error above in the table (Shift+N)"),
+         ("next_button", "Next \u25b6", "Fly to the error below in the table (N)"),
+         ("export_button", "Export\u2026", "Write all errors with states and comments to a CSV or JSON file")),
+        (("accept_button", "Accept", "The prediction is right: paint it into the reference (Ctrl+Z undoes)"),
+         ("fix_button", "Fix", "The reference is right: paint it into the prediction (Ctrl+Z undoes)"),
+         ("dismiss_button", "Dismiss", "Does not matter: paint nothing, and take it off the picture"),
+         ("reopen_button", "Reopen", "Take the decision back, and what it has painted")),
+    ):  # fmt: skip
+        row = QHBoxLayout()
+        for name, text, tip in names:
+            button = QPushButton(text, panel)
+            button.setToolTip(f"<qt>{tip}</qt>")
+            # As narrow as its text: four of them stand beside each other.
+            button.setMinimumWidth(button.fontMetrics().horizontalAdvance(text) + 14)
+            setattr(panel, name, button)
+            row.addWidget(button)
+        rows.append(row)
+    return rows
+
+
+def _shortcuts(panel) -> None:
+    """Have the keys of the canvas work while the dock has them; what is typed into a field stays there."""
+    for keys, do in (
+        ("N", lambda: panel.step(1)),
+        ("Shift+N", lambda: panel.step(-1)),
+        (QKeySequence.StandardKey.Undo, lambda: _undo(panel._viewer)),
+    ):
+        shortcut = QShortcut(QKeySequence(keys), panel)
+        shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        shortcut.activated.connect(do)
+
+
+def _undo(viewer) -> None:
+    layer = viewer.layers.selection.active
+    if isinstance(layer, Labels):
+        layer.undo()
+
+
+def _text(panel) -> QLabel:
+    label = QLabel("", panel)
+    label.setWordWrap(True)
+    # A long name must not widen the dock.
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return label
+
+
+# What they show -------------------------------------------------------------------------------------------------
+
+
+def fill_filters(panel, review: dict) -> None:
+    """Offer what a review has; {} offers nothing."""
+    rows = review.get("rows", [])
+    counts: dict[str, int] = {}
+    labels = set()
+    for row in rows:
+        counts[row["kind"]] = counts.get(row["kind"], 0) + 1
+        labels |= {row["predicted"], row["reference"]} - {0}
+    kinds = [(f"{kind} ({counts[kind]})", kind) for kind in COLOURS if kind in counts]
+    names = [(name_of(value, review), value) for value in sorted(labels)]
+    for box, first, entries in (
+        (panel.kind_box, "all kinds", kinds),
+        (panel.label_box, "all labels", names),
+        (panel.state_box, "all states", [(state, state) for state in STATES]),
+    ):
+        with QSignalBlocker(box):
+            box.clear()
+            box.addItem(first, None)
+            for text, value in entries:
+                box.addItem(text, value)
+    for place, (_, kind) in enumerate(kinds, start=1):
+        pixmap = QPixmap(10, 10)
+        pixmap.fill(QColor(COLOURS[kind]))
+        panel.kind_box.setItemIcon(place, QIcon(pixmap))
+    with QSignalBlocker(panel.least_box):
+        panel.least_box.setValue(0.0)
+        panel.least_box.setSuffix(f" {panel.model.size_unit}")
+    for widget in (panel.review_row, panel.score, panel.score_fold, panel.outline_box, panel.legend):
+        widget.setVisible(bool(review))
+
+
+def show_score(panel, dice: dict[int, float], review: dict) -> None:
+    """Show the score as it is, beside what it was when the errors were found."""
+    before = review.get("dice", {})
+    mean, first = _mean(dice), _mean(before)
+    text = f"<b>Mean Dice {number(mean, 4)}</b> of {len(dice)} label{'' if len(dice) == 1 else 's'}"
+    if number(mean, 4) != number(first, 4):
+        text += f" (when found {number(first, 4)})"
+    if panel.pair is None:
+        text += ", as it was when found"
+    panel.score.setText(text)
+    panel.scores.show([(name_of(v, review), dice.get(v), before.get(v)) for v in sorted({*dice, *before})])
+    table = panel.score_table
+    rows = min(_SCORES, max(1, panel.scores.rowCount()))
+    table.setFixedHeight(table.horizontalHeader().sizeHint().height() + rows * table.rowHeight(0) + 4)
+
+
+def _mean(dice: dict[int, float]) -> float:
+    return sum(dice.values()) / len(dice) if dice else math.nan
+
+
+def show_row(panel, row: dict | None) -> None:
+    """Show the chosen error under the table, and what can be done with it."""
+    model, pair = panel.model, panel.pair
+    done = sum(row["state"] != STATES[0] for row in model.rows)
+    if not model.rows:
+        text = "No errors." if model.review else "Choose a prediction and a reference, then press Find errors."
+    elif row is None:
+        text = f"{len(model.shown)} of {len(model.rows)} errors shown, {done} reviewed. Click one to fly there."
+    else:
+        text = f"{len(model.shown)} of {len(model.rows)} errors shown, {done} reviewed.\n{model.whole(row)}"
+    panel.about.setText(text)
+    if panel.comment.text() != (row["comment"] if row else ""):
+        panel.comment.setText(row["comment"] if row else "")
+    panel.comment.setEnabled(row is not None)
+    is_open = row is not None and row["state"] == STATES[0]
+    panel.accept_button.setEnabled(is_open and pair is not None)
+    panel.fix_button.setEnabled(is_open and pair is not None)
+    panel.dismiss_button.setEnabled(is_open)
+    panel.reopen_button.setEnabled(row is not None and not is_open)
+    for button in (panel.next_button, panel.previous_button):
+        button.setEnabled(bool(model.shown))
+    panel.export_button.setEnabled(panel.layer is not None)
+
+
+class ScoreRows(QAbstractTableModel):
+    """Dice of each label, now and when the errors were found."""
+
+    _TITLES = ("Label", "Dice", "When found")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: list[tuple[str, float | None, float | None]] = []
+
+    def show(self, rows: list[tuple[str, float | None, float | None]]) -> None:
+        """Show these rows; where they are as many as before, in place."""
+        if len(rows) == len(self._rows) and rows:
+            self._rows = rows
+            self.dataChanged.emit(self.index(0, 0), self.index(len(rows) - 1, 2))
+            return
+        self.beginResetModel()
+        self._rows = rows
+        self.endResetModel()
+
+    def rowCount(self, parent=None) -> int:  # noqa: N802 - Qt's names
+        """Number of labels."""
+        return 0 if parent is not None and parent.isValid() else len(self._rows)
+
+    def columnCount(self, parent=None) -> int:  # noqa: N802
+        """Name and two numbers."""
+        return 0 if parent is not None and parent.isValid() else 3
+
+    def headerData(self, section, orientation, role=Qt.ItemDataRole.DisplayRole):  # noqa: N802
+        """Titles of the columns."""
+        wanted = orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole
+        return self._TITLES[section] if wanted else None
+
+    def data(self, index, role=Qt.ItemDataRole.DisplayRole):
+        """Text of a cell; what has changed is bold in colour."""
+        name, now, before = self._rows[index.row()]
+        if role == Qt.ItemDataRole.DisplayRole:
+            return name if index.column() == 0 else number((now, before)[index.column() - 1], 4)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return name
+        if role == Qt.ItemDataRole.ForegroundRole and index.column() == 1 and now != before:
+            return QColor("#56B4E9")
+        if role == Qt.ItemDataRole.TextAlignmentRole and index.column():
+            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        return None

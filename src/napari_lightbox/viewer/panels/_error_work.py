@@ -1,0 +1,299 @@
+"""What the Errors dock has done in the background: the errors found, as rows, as a layer and as a score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from napari.layers import Layer
+
+from ...errors import InputError
+from ...geometry import Grid
+from ...ops._errors import KINDS, Error, find_errors
+from ...progress import track
+from ...volume import Label, Volume
+from ..capture import steady, volume_of
+from ..layers import layer_record, make_layer, plain
+from ._error_score import Score
+
+# Where the review is kept in the metadata of the layer of errors.
+REVIEW = "lightbox_review"
+STATES = ("open", "accepted", "fixed", "dismissed")
+# The colours of Okabe and Ito, which people who see few colours tell apart: what lacks is warm, what is too much cool.
+COLOURS = {
+    "missed": "#D55E00", "too small": "#E69F00", "split": "#CC79A7", "confused": "#F0E442",
+    "invented": "#0072B2", "too large": "#56B4E9", "merged": "#009E73",
+}  # fmt: skip
+MEANINGS = {
+    "missed": "an object of the reference of which nothing was found",
+    "too small": "the border of an object lies too far inside",
+    "split": "a gap parts one object into several",
+    "confused": "another label than in the reference",
+    "invented": "an object where the reference has none",
+    "too large": "the border of an object lies too far outside",
+    "merged": "a bridge joins several objects",
+}
+# So much that the colours are those of the legend, so little that what is under them is made out.
+_OPACITY = 0.85
+_KEPT = ("spacing_known", "orientation_known", "series", "patient")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A layer as it is when a job starts.
+
+    Parameters
+    ----------
+    volume : Volume
+        Its voxels are shared with the layer.
+    order, flips : tuple
+        How the layer shows the stored axes.
+    """
+
+    volume: Volume
+    order: tuple[int, ...]
+    flips: tuple[bool, ...]
+
+    @property
+    def grid(self) -> Grid:
+        """The grid as displayed."""
+        return self.volume.grid.reordered(self.order, self.flips)
+
+    def array(self) -> np.ndarray:
+        """Return the voxels as displayed; labels in memory are copied, as they may be painted meanwhile."""
+        data = np.asarray(steady(self.volume).data)
+        lead = data.ndim - 3
+        data = data.transpose(*range(lead), *(lead + axis for axis in self.order))
+        return data[(slice(None),) * lead + tuple(slice(None, None, -1 if flip else None) for flip in self.flips)]
+
+    def stored(self, shown: np.ndarray) -> np.ndarray:
+        """Return an array that is in the order displayed in the order of the file; the same memory."""
+        lead = shown.ndim - 3
+        turn = tuple(slice(None, None, -1 if flip else None) for flip in self.flips)
+        back = (lead + self.order.index(axis) for axis in range(3))
+        return shown[(slice(None),) * lead + turn].transpose(*range(lead), *back)
+
+
+def take(layer, viewer) -> Taken:
+    """Take a layer without copying a voxel, as `volume_of`."""
+    volume, record = volume_of(layer, viewer), layer_record(layer)
+    order, flips = ((0, 1, 2), (False,) * 3) if record is None else (tuple(record["order"]), tuple(record["flips"]))
+    if volume.grid.order_for("LPS") != (order, flips):
+        raise InputError(
+            f"{volume.name} was turned or mirrored by hand: set its transform back, or bring it onto the grid of its "
+            "image with Resample"
+        )
+    return Taken(volume, order, flips)
+
+
+def take_pair(first, others: Sequence, viewer) -> list[Taken | None]:
+    """Take layers that must lie on the grid of the first one; None stays None.
+
+    Raises
+    ------
+    InputError
+        If one lies on another grid, with how it differs and the remedy.
+    """
+    taken: list[Taken | None] = [take(first, viewer)]
+    grid = taken[0].grid
+    for layer in others:
+        one = None if layer is None else take(layer, viewer)
+        taken.append(one)
+        if one is None:
+            continue
+        why = grid.difference(one.grid)
+        if why:
+            raise InputError(
+                f"{layer.name} lies on another grid than {first.name} ({why}): bring it onto that grid with Resample, "
+                "then find errors again"
+            )
+        if len(grid.shape) != len(one.grid.shape) or grid.shape[0] != one.grid.shape[0]:
+            raise InputError(
+                f"{layer.name} has {_frames(one.grid)} and {first.name} {_frames(grid)}: choose layers with the same "
+                "number of frames"
+            )
+    return taken
+
+
+def _frames(grid: Grid) -> str:
+    count = 1 if grid.frames is None else grid.shape[0]
+    return "no frames" if grid.frames is None else f"{count} frame{'s' if count > 1 else ''}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search leaves for the dock: the layer of errors, not in a viewer yet, and the score."""
+
+    layer: Layer
+    score: Score
+
+
+@dataclass(frozen=True)
+class Search:
+    """Everything that a search needs, taken when it starts. Call it in the background.
+
+    Parameters
+    ----------
+    predicted, reference : Taken
+        The labels.
+    probability, uncertainty : Taken or None
+        Images to average over each error.
+    ids : tuple of str
+        Identities of the two layers.
+    """
+
+    predicted: Taken
+    reference: Taken
+    probability: Taken | None
+    uncertainty: Taken | None
+    ids: tuple[str, str]
+
+    def __call__(self) -> Found:
+        """Find the errors of all frames and make the layer that shows them."""
+        predicted, reference = self.predicted.array(), self.reference.array()
+        score = Score(predicted, reference)
+        known = self.predicted.volume.meta.get("spacing_known", True)
+        rows, numbers = self._all_frames(predicted, reference, known)
+        places, ends = _places(numbers, len(rows))
+        _add_boxes(rows, places, ends, numbers.shape)
+        review = {
+            "prediction": self.predicted.volume.name,
+            "reference": self.reference.volume.name,
+            "ids": self.ids,
+            "names": self._names(),
+            "unit": "mm" if known else "px",
+            "averages": [name for name in ("probability", "uncertainty") if getattr(self, name) is not None],
+            "frames": numbers.shape[0] if numbers.ndim == 4 else 0,
+            "dice": score.dice(),
+            "shape": numbers.shape,
+            "rows": rows,
+            "places": places,
+            "ends": ends,
+        }
+        return Found(self._layer(numbers, review), score)
+
+    def _all_frames(self, predicted: np.ndarray, reference: np.ndarray, known: bool) -> tuple[list[dict], np.ndarray]:
+        grid, extra = self.predicted.grid, {}
+        for name in ("probability", "uncertainty"):
+            if getattr(self, name) is not None:
+                extra[name] = getattr(self, name).array()
+        found: list[tuple[int | None, Error]] = []
+        maps = []
+        frames = track(range(predicted.shape[0]), "frames") if predicted.ndim == 4 else (None,)
+        for frame in frames:
+            means = {name: _frame(data, frame) for name, data in extra.items()}
+            errors = find_errors(_frame(predicted, frame), _frame(reference, frame), grid.spacing, **means)
+            found += [(frame, error) for error in errors.table]
+            maps.append(errors.map)
+        # The numbers of the frames are put into one order, worst first.
+        order = sorted(range(len(found)), key=lambda i: (-found[i][1].voxels, i))
+        rows = [_row(number, *found[i], grid, known) for number, i in enumerate(order, start=1)]
+        new = np.zeros(len(found) + 1, np.uint16 if len(found) < 1 << 16 else np.uint32)
+        new[np.asarray(order, int) + 1] = np.arange(1, len(found) + 1)
+        numbers = np.empty(predicted.shape, new.dtype)
+        first = 0
+        for index, one in enumerate(maps):
+            own = new[first : first + int(one.max(initial=0)) + 1].copy()
+            own[0] = 0
+            numbers[index if predicted.ndim == 4 else ...] = own[one]
+            first += len(own) - 1
+        return rows, numbers
+
+    def _names(self) -> dict[int, str]:
+        known = {**self.predicted.volume.labels, **self.reference.volume.labels}
+        return {int(value): label.name for value, label in known.items()}
+
+    def _layer(self, numbers: np.ndarray, review: dict) -> Layer:
+        source = self.predicted.volume
+        labels = {
+            row["number"]: Label(f"{row['kind']}: {what(row, review)}", COLOURS[row["kind"]]) for row in review["rows"]
+        }
+        meta = {key: source.meta[key] for key in _KEPT if key in source.meta}
+        # Without an entry napari would give every number a colour of its own.
+        labels = labels or {1: Label("no errors", COLOURS[KINDS[0]])}
+        volume = Volume(self.predicted.stored(numbers), source.grid, "labels", f"errors of {source.name}", labels, meta)
+        layer = make_layer(volume, metadata={REVIEW: review}, opacity=_OPACITY)
+        # The dock alone writes here.
+        layer.editable = False
+        return layer
+
+
+@dataclass(frozen=True)
+class Recount:
+    """The score of a pair whose errors were found earlier. Call it in the background."""
+
+    predicted: Taken
+    reference: Taken
+
+    def __call__(self) -> Score:
+        """Copy and count."""
+        return Score(self.predicted.array(), self.reference.array())
+
+
+def _frame(data: np.ndarray, frame: int | None) -> np.ndarray:
+    return data if frame is None else data[frame]
+
+
+def _row(number: int, frame: int | None, error: Error, grid: Grid, known: bool) -> dict[str, Any]:
+    z, y, x = (float(v) for v in grid.to_world(np.array(error.centre)))
+    return {
+        "number": number,
+        "kind": error.kind,
+        "predicted": error.predicted,
+        "reference": error.reference,
+        "voxels": error.voxels,
+        "size": error.voxels * grid.voxel_volume if known else float(error.voxels),
+        "depth": error.depth,
+        "probability": error.probability,
+        "uncertainty": error.uncertainty,
+        "x": x,
+        "y": y,
+        "z": z,
+        "frame": frame,
+        "state": STATES[0],
+        "comment": "",
+        "voxel": (() if frame is None else (frame,)) + error.voxel,
+    }
+
+
+def _places(numbers: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the flat indices of all voxels of errors, error by error, and where each error ends."""
+    flat = np.flatnonzero(numbers)
+    owner = numbers.ravel()[flat]
+    order = np.argsort(owner, kind="stable")
+    return flat[order], np.cumsum(np.bincount(owner, minlength=count + 1)[1:])
+
+
+def _add_boxes(rows: list[dict], places: np.ndarray, ends: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Note with each row the first and last index of its voxels along each axis."""
+    if not rows:
+        return
+    starts = np.concatenate([[0], ends[:-1]])
+    coordinates = np.unravel_index(places, shape)
+    low = np.stack([np.minimum.reduceat(one, starts) for one in coordinates], axis=1).tolist()
+    high = np.stack([np.maximum.reduceat(one, starts) for one in coordinates], axis=1).tolist()
+    for row, first, last in zip(rows, low, high, strict=True):
+        row["low"], row["high"] = tuple(first), tuple(last)
+
+
+def voxels_of(review: dict, number: int) -> tuple[np.ndarray, ...]:
+    """Return the indices of the voxels of an error in the order displayed."""
+    first = int(review["ends"][number - 2]) if number > 1 else 0
+    return np.unravel_index(review["places"][first : int(review["ends"][number - 1])], review["shape"])
+
+
+def name_of(value: int, review: dict) -> str:
+    """Return what a label is called."""
+    return "background" if value == 0 else review["names"].get(value) or f"label {value}"
+
+
+def what(row: dict, review: dict, word: str = "taken for") -> str:
+    """Return the labels of an error in words."""
+    if row["predicted"] and row["reference"]:
+        return f"{name_of(row['reference'], review)} {word} {name_of(row['predicted'], review)}"
+    return name_of(row["predicted"] or row["reference"], review)
+
+
+def is_review(layer) -> bool:
+    """Whether a layer shows errors that were found."""
+    return isinstance(plain(layer).metadata.get(REVIEW), dict)

@@ -1,0 +1,112 @@
+"""The adaptive median by kernels: the same as without them, to the last bit, whatever the image is like."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from kernel_cases import MODES, image_of, shape_of, without_kernels
+from scipy import ndimage
+
+from napari_lightbox.ops import _adaptive, _ranks, filters
+
+pytest.importorskip("numba")
+
+
+@cache
+def ready(dtype, axes):
+    """Wait for the variants that serve a case."""
+    dtype = np.dtype(dtype)
+    medians = _ranks.KERNELS.wait(_ranks.axes_and_key(dtype, (3,) * axes, 3**axes // 2)[1])
+    return medians is not None and _adaptive.KERNELS.wait((_ranks.stand_in(dtype)[0].str[1:],)) is not None
+
+
+def noisy(rng, shape, dtype):
+    """Return an image with salt and pepper, in which there may be a background as black as the pepper."""
+    image = image_of(rng, shape, dtype).copy()
+    if np.dtype(dtype).kind == "b":
+        return image
+    least, most = image.min(), image.max()
+    if rng.random() < 0.5:
+        image[..., : shape[-1] // 2] = least
+    places, share = rng.random(shape), 0.7 * rng.random()
+    image[places < share / 2] = least
+    image[places > 1 - share / 2] = most
+    return image
+
+
+def check(monkeypatch, rng, dtype, axes):
+    assert ready(dtype, axes)
+    image = noisy(rng, shape_of(rng, axes), dtype)
+    max_size, mode = int(rng.choice([3, 5, 7, 9, 15])), MODES[rng.integers(len(MODES))]
+    found = filters.adaptive_median(image, max_size, mode=mode)
+    plain = without_kernels(monkeypatch, filters.adaptive_median, image, max_size, mode=mode)
+    assert found.dtype == image.dtype
+    np.testing.assert_array_equal(found, plain, err_msg=f"{dtype} {image.shape} {max_size} {mode}")
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_random_images_equal_the_plain_way(rng, monkeypatch, axes):
+    for i in range(100):
+        check(monkeypatch, rng, "hHe"[i % 3], axes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("dtype", list("?bBhHeiIfqQd"))
+def test_many_random_images_equal_the_plain_way(monkeypatch, dtype, axes):
+    rng = np.random.default_rng(13)
+    for _ in range(90):
+        check(monkeypatch, rng, dtype, axes)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("together", [0, 4, np.inf])
+def test_looking_at_all_voxels_or_at_each_is_the_same(rng, monkeypatch, axes, together):
+    """0: all windows' extremes are found together; infinity: each open voxel is looked at for itself."""
+    assert ready("h", axes)
+    kernel = _adaptive.KERNELS.get(("i2",))
+    shape = (60, 70) if axes == 2 else (12, 20, 40)
+    image = noisy(rng, shape, "h")
+    truth = without_kernels(monkeypatch, filters.adaptive_median, image, 9)
+    variants = {("i2",): lambda *arguments: kernel(*arguments, together)}
+    monkeypatch.setattr(_adaptive.KERNELS, "_ready", variants)
+    np.testing.assert_array_equal(filters.adaptive_median(image, 9), truth)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.35, 0.6])
+def test_a_large_background_as_black_as_the_pepper(rng, monkeypatch, share):
+    assert ready("h", 3)
+    image = np.zeros((16, 50, 60), np.int16)
+    image[:, 10:35, 20:50] = ndimage.gaussian_filter(rng.normal(1000, 300, (16, 25, 30)), 1)
+    places = rng.random(image.shape)
+    image[places < share / 2], image[places > 1 - share / 2] = 0, 4000
+    for max_size in (5, 7, 15):
+        found = filters.adaptive_median(image, max_size)
+        plain = without_kernels(monkeypatch, filters.adaptive_median, image, max_size)
+        np.testing.assert_array_equal(found, plain)
+
+
+def test_nan_and_infinite_voxels_spoil_no_more_than_the_plain_way(rng, monkeypatch):
+    assert ready("e", 2)
+    monkeypatch.setattr(_ranks, "_TILE", 300)
+    monkeypatch.setattr(_ranks, "_LEAST_TILE", 300)
+    image = noisy(rng, (60, 70), "e")
+    image[20, 30], image[59, 0], image[5, 5], image[40, 66] = np.nan, np.nan, np.inf, -np.inf
+    found = filters.adaptive_median(image, 7)
+    np.testing.assert_array_equal(found, without_kernels(monkeypatch, filters.adaptive_median, image, 7))
+    assert np.isnan(found).any()
+
+
+def test_images_of_one_value_and_of_one_voxel(monkeypatch):
+    assert ready("h", 2)
+    assert ready("h", 3)
+    for shape in ((1, 1), (1, 1, 1), (9, 40), (4, 9, 40)):
+        image = np.full(shape, -7, np.int16)
+        np.testing.assert_array_equal(filters.adaptive_median(image, 15), image)
+
+
+def test_what_has_no_kernel_goes_the_plain_way():
+    one = np.zeros((5, 5), np.int16)
+    assert _adaptive.compiled(one, 33, "reflect") is None
+    assert _adaptive.compiled(one[0], 5, "reflect") is None
+    assert _adaptive.compiled(one[None, None], 5, "reflect") is None
