@@ -12,13 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FileError, GridError, InputError
 from ..geometry import Grid
 from ..progress import report
 from ..volume import Label
 from .fields import Fields, is_number
+
+if TYPE_CHECKING:
+    from .nnunet import Rules
 
 LOADERS = ("safetensors", "state_dict", "torchscript", "export", "onnx")
 RULES = ("none", "window", "minmax", "zscore", "percentile")
@@ -40,9 +43,13 @@ class Intensity:
         largest value to 0 .. 1; ``"percentile"`` clips to the frame's percentiles `low` and `high` and scales those
         to 0 .. 1; ``"zscore"`` subtracts the mean and divides by the standard deviation.
     low, high : float, optional
-        For ``"window"`` in units of the image, for ``"percentile"`` in percent (0.5 and 99.5 where not given).
+        For ``"window"`` in units of the image, for ``"percentile"`` in percent (0.5 and 99.5 where not given). For
+        ``"zscore"`` in units of the image: it is clipped to them first.
     mean, std : float, optional
         For ``"zscore"``: fixed numbers in place of the frame's own.
+    masked : bool
+        For ``"zscore"``: only of and in what is not background, voxels outside it stay as they are. Background is what
+        is 0 in all channels and reaches the border.
     """
 
     rule: str = "none"
@@ -50,6 +57,7 @@ class Intensity:
     high: float | None = None
     mean: float | None = None
     std: float | None = None
+    masked: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,11 +99,15 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """The sliding window: `size` in array order or None for the whole volume; `overlap` is a share of the size."""
+    """The sliding window: `size` in array order or None for the whole volume; `overlap` is a share of the size.
+
+    `mirror` are the axes of the window along which a window is flipped too, in all combinations, and averaged.
+    """
 
     size: tuple[int, ...] | None = None
     overlap: float = 0.5
     blending: str = "gaussian"
+    mirror: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,6 +164,8 @@ class Card:
         What goes in, how it is cut, what comes out.
     folder : Path or None
         Where the card was read.
+    rules : nnunet.Rules or None
+        How a model of nnU-Net wants its images prepared, in place of the usual way.
 
     Examples
     --------
@@ -177,6 +191,7 @@ class Card:
     window: WindowSpec = field(default_factory=WindowSpec)
     output: OutputSpec = field(default_factory=OutputSpec)
     folder: Path | None = None
+    rules: "Rules | None" = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], folder: Path | None = None) -> "Card":
@@ -347,7 +362,7 @@ def _read_intensity(fields: Fields) -> Intensity:
     names: dict[str, Callable[[], tuple]] = {
         "window": lambda: (fields.number("low"), fields.number("high")),
         "percentile": lambda: (fields.number("low", 0.5), fields.number("high", 99.5)),
-        "zscore": lambda: (None, None, fields.number("mean"), fields.number("std")),
+        "zscore": lambda: tuple(fields.number(name) for name in ("low", "high", "mean", "std")),
     }
     found = Intensity(rule, *names.get(rule, tuple)())
     fields.finish()
@@ -356,6 +371,8 @@ def _read_intensity(fields: Fields) -> Intensity:
             raise fields.wrong("high", f"rule {rule!r} needs low and high with low < high")
         if rule == "percentile" and not 0 <= found.low < found.high <= 100:
             raise fields.wrong("high", "percentiles lie between 0 and 100")
+    if rule == "zscore" and found.low is not None and found.high is not None and not found.low < found.high:
+        raise fields.wrong("high", "it must be greater than low")
     if (found.mean is None) != (found.std is None) or (found.std is not None and found.std <= 0):
         raise fields.wrong("std", "give mean and std together, std greater than zero")
     return found
@@ -367,9 +384,12 @@ def _read_window(fields: Fields, card: Fields) -> WindowSpec:
     if overlap is None or not 0 <= overlap < 1:
         raise fields.wrong("overlap", "give a share from 0 to less than 1")
     size = fields.numbers("size", dims, whole=True)
-    spec = WindowSpec(size, float(overlap), fields.choice("blending", BLENDINGS, "gaussian"))
+    mirror = fields.take("mirror") or []
+    if not isinstance(mirror, list) or any(type(a) is not int or not 0 <= a < dims for a in mirror):
+        raise fields.wrong("mirror", f"give a list of axes of the window, from 0 to {dims - 1}")
+    blending = fields.choice("blending", BLENDINGS, "gaussian")
     fields.finish()
-    return spec
+    return WindowSpec(size, float(overlap), blending, tuple(dict.fromkeys(mirror)))
 
 
 def read_output_spec(fields: Fields) -> OutputSpec:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -84,21 +84,12 @@ def prepare(channels: Sequence[Volume], card: Card, plan: Plan, counter: Counter
     """Return one frame as the network wants it: (channels, z, y, x) float32, padded, on the CPU."""
     ready = []
     for volume, channel in zip(channels, card.input.channels, strict=True):
-        counter.add()
-        with np.errstate(over="ignore"):  # what is too large is told below
-            array = np.asarray(plan.turned(np.asarray(volume.data)), dtype=np.float32, order="C")
-        if not np.isfinite(array).all():
-            bad = int(array.size - np.isfinite(array).sum())
-            raise InputError(
-                f"{volume.name!r} holds {bad} voxels that are NaN, infinite or too large for single precision: "
-                "replace them by a number before a model runs over the image"
-            )
-        counter.add()
+        array = read_frame(volume, plan, counter)
         # Nothing below writes into it, but torch warns of arrays that are read-only.
         tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
         tensor = sampling.resample(tensor, plan.working, plan.steps, smooth=True)
         counter.add()
-        ready.append(_scaled(tensor, channel.intensity))
+        ready.append(scaled(tensor, channel.intensity))
     tensor = torch.stack(ready)
     for axis, (before, after) in enumerate(plan.pad, start=1):
         if before or after:
@@ -107,17 +98,30 @@ def prepare(channels: Sequence[Volume], card: Card, plan: Plan, counter: Counter
     return tensor
 
 
-def _scaled(image: torch.Tensor, rule: Intensity) -> torch.Tensor:
-    """Apply a channel's intensity rule; a constant image becomes 0 where a rule would divide by nothing."""
+def read_frame(volume: Volume, plan: Plan, counter: Counter) -> np.ndarray:
+    """Return a frame of a channel, turned, as a float32 array in C order."""
+    counter.add()
+    with np.errstate(over="ignore"):  # what is too large is told below
+        array = np.asarray(plan.turned(np.asarray(volume.data)), dtype=np.float32, order="C")
+    if not np.isfinite(array).all():
+        bad = int(array.size - np.isfinite(array).sum())
+        raise InputError(
+            f"{volume.name!r} holds {bad} voxels that are NaN, infinite or too large for single precision: "
+            "replace them by a number before a model runs over the image"
+        )
+    counter.add()
+    return array
+
+
+def scaled(image: torch.Tensor, rule: Intensity, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Apply a channel's intensity rule; a constant image becomes 0 where a rule would divide by nothing.
+
+    With a mask, ``"zscore"`` is of and in its voxels only.
+    """
     if rule.rule == "none":
         return image
     if rule.rule == "zscore":
-        mean, std = rule.mean, rule.std
-        if mean is None:
-            # In double precision: sums over many voxels lose digits in single.
-            values = image.numpy()
-            mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
-        return (image - mean) / std if std > 0 else torch.zeros_like(image)
+        return _standardised(image, rule, mask)
     low, high = rule.low, rule.high
     if rule.rule == "minmax":
         low, high = float(image.min()), float(image.max())
@@ -126,6 +130,20 @@ def _scaled(image: torch.Tensor, rule: Intensity) -> torch.Tensor:
     if not high > low:
         return torch.zeros_like(image)
     return (image.clamp(low, high) - low) / (high - low)
+
+
+def _standardised(image: torch.Tensor, rule: Intensity, mask: torch.Tensor | None) -> torch.Tensor:
+    if rule.low is not None or rule.high is not None:
+        image = image.clamp(rule.low, rule.high)
+    values = (image if mask is None else image[mask]).numpy()
+    mean, std = rule.mean, rule.std
+    if not values.size:
+        return image
+    if mean is None:
+        # In double precision: sums over many voxels lose digits in single.
+        mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    found = (image - mean) / std if std > 0 else torch.zeros_like(image)
+    return found if mask is None else torch.where(mask, found, image)
 
 
 # Through --------------------------------------------------------------------------------------------------------
@@ -139,7 +157,7 @@ def run_windows(
     The padding is cut off. Sums stay on the device if they fit into half of its free memory.
     """
     total, blended = None, plan.options.overlap > 0
-    laid_out = windows.layout(plan.padded, plan.window, plan.overlaps, plan.options.blending)
+    laid_out = windows.layout(plan.padded, plan.window, plan.overlaps, plan.options.blending, rounded=plan.rounded)
     for start in range(0, len(laid_out), plan.batch):
         batch = laid_out[start : start + plan.batch]
         inputs = torch.stack([image[(slice(None), *w.slices)] for w in batch])
@@ -258,6 +276,9 @@ def finish(logits: torch.Tensor, plan: Plan, card: Card, results: Results, frame
 
     Works slab by slab, so that the classes never exist together at the size of the image.
     """
+    if plan.crop and 0 in results.kept and results.values[0] == 0 and plan.options.activation == "softmax":
+        # Nothing but background lies outside of what the network saw.
+        _view(results.kept[0], replace(plan, crop=None), frame)[...] = 1
     views = {c: _view(a, plan, frame) for c, a in results.kept.items()}
     labels, entropy = _view(results.labels, plan, frame), _view(results.entropy, plan, frame)
     depth, *plane = plan.shape
@@ -265,13 +286,16 @@ def finish(logits: torch.Tensor, plan: Plan, card: Card, results: Results, frame
     back = tuple(1.0 if s == 1 else 1 / s for s in plan.steps)
     # The step is that of the grids; a working grid is a whole number of voxels and may be a little larger or smaller.
     indices, shares = sampling.taps(logits.shape[1], depth, back[0], smooth=False)
+    if plan.nearest == 0:
+        indices, shares = sampling.nearest(logits.shape[1], depth)
+    nearest = plan.nearest - 1 if plan.nearest else None
     for start in range(0, depth, thick):
         stop = min(depth, start + thick)
         if back[0] == 1 and logits.shape[1] == depth:
             slab = logits[:, start:stop]
         else:
             slab = sampling.gather(logits, 1, indices[:, start:stop], shares[:, start:stop])
-        slab = sampling.resample(slab, plane, back[1:], smooth=False)
+        slab = sampling.resample(slab, plane, back[1:], smooth=False, nearest_axis=nearest)
         where = slice(start, stop)
         _write(slab, plan, card, results, where, labels, views, entropy)
         counter.add()
@@ -280,7 +304,8 @@ def finish(logits: torch.Tensor, plan: Plan, card: Card, results: Results, frame
 def _view(array: np.ndarray | None, plan: Plan, frame: int) -> np.ndarray | None:
     if array is None:
         return None
-    return plan.turned(array if plan.grid.frames is None else array[frame])
+    view = plan.turned(array if plan.grid.frames is None else array[frame])
+    return view if plan.crop is None else view[plan.crop]
 
 
 def _write(slab: torch.Tensor, plan: Plan, card: Card, results: Results, where: slice, labels, views, entropy) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from .nnunet_networks import ARCHITECTURES as _OF_NNUNET
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -130,7 +131,7 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"unet": UNet}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"unet": UNet, **_OF_NNUNET}
 
 
 def build(name: str, **args) -> nn.Module:
@@ -139,7 +140,8 @@ def build(name: str, **args) -> nn.Module:
     Parameters
     ----------
     name : str
-        A key of `ARCHITECTURES`: ``"unet"``.
+        A key of `ARCHITECTURES`: ``"unet"``, or one of nnU-Net's: ``"plain_conv_unet"``, ``"residual_encoder_unet"``,
+        ``"residual_unet"``.
     **args
         Arguments of the architecture, as a card's ``architecture.args`` holds them.
 
@@ -162,5 +164,7 @@ def build(name: str, **args) -> nn.Module:
         raise InputError(f"architecture {name!r} is unknown: use one of {', '.join(sorted(ARCHITECTURES))}")
     try:
         return ARCHITECTURES[name](**args)
-    except TypeError as error:
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, RuntimeError) as error:
         raise InputError(f"architecture {name!r} cannot be built with {sorted(args)}: {error}") from error

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..geometry import Grid
 from ..ops._hounsfield import looks_like_ct
 from ..volume import Volume
-from . import windows
+from . import nnunet, windows
 from .card import ACTIVATIONS, BLENDINGS, KINDS, Card
 
 _SAME_MODALITY = {"MRI": "MR", "MRT": "MR", "PET": "PT", "ULTRASOUND": "US", "OT": "", "UNKNOWN": ""}
@@ -23,9 +23,6 @@ _SAME_MODALITY = {"MRI": "MR", "MRT": "MR", "PET": "PT", "ULTRASOUND": "US", "OT
 _SAME_SPACING = 1e-3
 # Bytes of results that are worked on at once, all classes together.
 SLAB_BYTES = 64 << 20
-# Slices that go through a 2D network at once: as many as have this many pixels together, but at most 16.
-_BATCH_PIXELS = 512 * 512
-_MOST_SLICES = 16
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,12 @@ class Plan:
         What was chosen.
     notes : tuple of str
         What the user should know.
+    crop : tuple of slice or None
+        Part of a turned frame that the network sees; `shape` is its size. None: all of it.
+    nearest : int or None
+        Axis along which answers are taken from the nearest voxel on their way back, in place of interpolated.
+    rounded : bool
+        Whether the middle of a Gaussian window is a voxel, as nnU-Net has it.
     """
 
     grid: Grid
@@ -96,6 +99,9 @@ class Plan:
     dims: int
     options: Options
     notes: tuple[str, ...] = ()
+    crop: tuple[slice, ...] | None = None
+    nearest: int | None = None
+    rounded: bool = False
 
     @property
     def overlaps(self) -> tuple[float, ...]:
@@ -271,12 +277,13 @@ def options_for(card: Card, **given: Any) -> Options:
             "or 'none' where the model returns probabilities"
         )
     windows.check_overlap(chosen["overlap"])
-    mirror = given.get("mirror", False)
+    mirror = given.get("mirror")
+    mirror = card.window.mirror if mirror is None else mirror
     axes = tuple(range(card.input.dims))
     if not isinstance(mirror, bool):
         mirror = tuple(mirror) if isinstance(mirror, list | tuple) else (mirror,)
         if any(a not in axes for a in mirror) or len(set(mirror)) != len(mirror):
-            raise InputError(f"mirror {given['mirror']!r} must be True, False, or axes of the window among {axes}")
+            raise InputError(f"mirror {mirror!r} must be True, False, or axes of the window among {axes}")
     probabilities = given.get("probabilities", ())
     if isinstance(probabilities, str | int) and probabilities != "all":
         probabilities = (probabilities,)
@@ -305,30 +312,32 @@ def make_plan(volumes: Sequence[Volume], card: Card, options: Options, window: S
     window : sequence of int, optional
         Size of the window in array order, in place of the card's.
     """
+    if card.rules is not None:
+        return nnunet.make_plan(volumes, card, options, window)
     grid, dims = volumes[0].grid, card.input.dims
-    order, flips = _turn(volumes[0], card)
+    order, flips = turn(volumes[0], card)
     oriented = grid.without_frames().reordered(order, flips)
     shape = oriented.spatial_shape
     working, steps = _working(oriented, card)
-    size = _window_size(card, window)
+    size = window_size(card, window)
     pad = windows.padding(working, size, 1) if size[1] else _pad_all(working, card)
     padded = tuple(n + a + b for n, (a, b) in zip(working, pad, strict=True))
     whole = tuple(n if s is None else s for n, s in zip(padded, size, strict=True))
     notes = []
     if working != shape or any(s != 1 for s in steps):
-        mm = " x ".join(f"{s * d:.3g}" for s, d in reversed(list(zip(oriented.spacing, steps, strict=True))))
-        notes.append(f"resampled from {_xyz(shape)} to {_xyz(working)} voxels of {mm} mm (x, y, z), and back")
+        notes.append(describe_resampling(shape, working, oriented.spacing, steps))
     if padded != working:
         notes.append(f"padded to {_xyz(padded)} voxels by repeating the outermost ones")
     if grid.shear > 0.1:
         notes.append(f"the voxels are sheared by {grid.shear:.1f} degrees, which stays as it is")
     elif card.input.orientation and grid.obliquity > 1:
         notes.append(f"the volume is turned by {grid.obliquity:.1f} degrees against the patient, which stays as it is")
-    batch = max(1, min(_MOST_SLICES, _BATCH_PIXELS // math.prod(whole))) if dims == 2 else 1
+    batch = windows.batch(whole) if dims == 2 else 1
     return Plan(grid, order, flips, shape, working, padded, steps, pad, whole, batch, dims, options, tuple(notes))
 
 
-def _turn(volume: Volume, card: Card) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+def turn(volume: Volume, card: Card) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """Return the arguments of `Grid.reordered` that turn an image to the card's orientation."""
     grid = volume.grid.without_frames()
     if card.input.orientation is not None:
         order, flips = grid.order_for(card.input.orientation)
@@ -362,7 +371,7 @@ def _working(oriented: Grid, card: Card) -> tuple[tuple[int, ...], tuple[float, 
     return size, tuple(float(s) for s in steps)
 
 
-def _window_size(card: Card, window: Sequence[int] | None) -> tuple[int | None, ...]:
+def window_size(card: Card, window: Sequence[int] | None) -> tuple[int | None, ...]:
     """Return (z, y, x) of the window; None where it takes the whole axis."""
     dims, by = card.input.dims, card.input.divisible_by
     size = card.window.size
@@ -386,6 +395,14 @@ def _pad_all(working: tuple[int, ...], card: Card) -> list[tuple[int, int]]:
     return [(0, 0), *pad[1:]] if card.input.dims == 2 else pad
 
 
+def describe_resampling(
+    shape: Sequence[int], working: Sequence[int], spacing: Sequence[float], steps: Sequence[float]
+) -> str:
+    """Say for people what a frame is resampled to."""
+    mm = " x ".join(f"{s * d:.3g}" for s, d in reversed(list(zip(spacing, steps, strict=True))))
+    return f"resampled from {_xyz(shape)} to {_xyz(working)} voxels of {mm} mm (x, y, z), and back"
+
+
 def _xyz(values: Sequence[int]) -> str:
     return " x ".join(str(v) for v in reversed(values))
 
@@ -399,7 +416,8 @@ def estimate(plan: Plan, card: Card, notes: Sequence[str] = ()) -> Quote:
     channels = len(card.input.channels)
     classes = len(card.output.values) or int(card.architecture.get("args", {}).get("out_channels", 2))
     # Largest features of a U-Net: its first level holds the input of a block, two results and the skip.
-    features = max([*card.architecture.get("args", {}).get("channels", [16])[:1], classes])
+    args = card.architecture.get("args", {})
+    features = max([*args.get("channels", args.get("features_per_stage", [16]))[:1], classes])
     network = 4 * 4 * features * math.prod(plan.window) * plan.batch
     resampling = 4 * voxels * 2 if plan.working != plan.shape else 0
     # Image and its copy, sums of all classes; then the sums, a slab at work and the results.

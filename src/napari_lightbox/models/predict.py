@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..memory import free_memory
 from ..progress import Cancelled
 from ..volume import Label, Volume
+from . import nnunet
 from .card import Card, Channel, InputSpec, OutputSpec, WindowSpec
 from .loaders import SHIPPED, Model, load, read_card
 from .plan import Options, Plan, Quote, as_channels, estimate, human_bytes, make_plan, options_for, review
@@ -84,7 +85,7 @@ def predict(
     window: Sequence[int] | None = None,
     overlap: float | None = None,
     blending: str | None = None,
-    mirror: bool | Sequence[int] = False,
+    mirror: bool | Sequence[int] | None = None,
     probabilities: str | int | Sequence[int | str] = (),
     uncertainty: bool = False,
     activation: str | None = None,
@@ -113,8 +114,9 @@ def predict(
         Share of the window that neighbours have in common, 0 to less than 1. With 0 nothing is blended.
     blending : {"gaussian", "constant"}, optional
         Weights of a window: a Gaussian with a standard deviation of an eighth of its size, or all the same.
-    mirror : bool or sequence of int
-        Average over the windows flipped along all axes, or along these axes of the window, in all combinations.
+    mirror : bool or sequence of int, optional
+        Average over the windows flipped along all axes, or along these axes of the window, in all combinations; along
+        those of the card where not given, which most have none of.
     probabilities : "all", int, str or sequence of them
         Classes whose probabilities are kept, by value or by name. float32, 4 bytes a voxel and class.
     uncertainty : bool
@@ -291,7 +293,7 @@ def _reviewed(channels: list[Volume], card: Card, check: bool) -> list[str]:
     problems, notes = review(channels, card)
     if problems and (check or len(channels) != len(card.input.channels)):
         raise InputError(problems[0])
-    if card.loader != "callable" and card.sha256 is None:
+    if card.loader not in ("callable", "nnunet") and card.sha256 is None:
         notes.append(f"the card of {card.name!r} names no SHA-256: whether the weights belong to it was not checked")
     return problems + notes
 
@@ -350,17 +352,24 @@ def _frame(work: _Work, network: Callable, frame: int, device: str, counter: Any
     """Compute one frame and write its results."""
     from . import engine
 
-    image = engine.prepare([v.frame(frame) for v in work.channels], work.card, work.plan, counter)
-    logits = engine.run_windows(network, image, work.plan, work.card, device, counter)
+    images, plan = [v.frame(frame) for v in work.channels], work.plan
+    if work.card.rules is None:
+        image = engine.prepare(images, work.card, plan, counter)
+    else:
+        image, plan = nnunet.prepare(images, work.card, plan, counter)
+        counter.total += plan.windows_per_frame - work.plan.windows_per_frame
+    del images
+    logits = engine.run_windows(network, image, plan, work.card, device, counter)
+    del image
     if work.results is None:
         classes = logits.shape[0]
         if work.card.loader == "callable" and classes == 1 and work.plan.options.activation == "softmax":
             # One class has nothing to compete with: it is there or not.
-            work.plan = replace(work.plan, options=replace(work.plan.options, activation="sigmoid"))
+            work.plan = plan = replace(work.plan, options=replace(work.plan.options, activation="sigmoid"))
         values = _values(classes, work.card, work.plan.options)
         kept = [values.index(v) for v in _wanted(work.plan.options, values, work.card)]
         work.results = engine.allocate(classes, work.card, work.plan, kept, values)
-    engine.finish(logits, work.plan, work.card, work.results, frame, counter)
+    engine.finish(logits, plan, work.card, work.results, frame, counter)
 
 
 def _values(classes: int, card: Card, options: Options) -> tuple[int, ...]:

@@ -68,15 +68,32 @@ def gather(tensor: "torch.Tensor", axis: int, indices: np.ndarray, shares: np.nd
     return out
 
 
-def resample(tensor: "torch.Tensor", shape: Sequence[int], steps: Sequence[float], *, smooth: bool) -> "torch.Tensor":
+def nearest(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `taps` does where every new voxel is the nearest of the old ones; of two, the later."""
+    middle = length / count * (np.arange(count) + 0.5) - 0.5
+    indices = np.clip(np.floor(middle + 0.5), 0, length - 1).astype(np.int64)
+    return indices[None], np.ones((1, count), np.float32)
+
+
+def resample(
+    tensor: "torch.Tensor",
+    shape: Sequence[int],
+    steps: Sequence[float],
+    *,
+    smooth: bool,
+    nearest_axis: int | None = None,
+) -> "torch.Tensor":
     """Resample the last axes of a tensor to `shape`; axes with step 1 and equal size stay as they are.
 
-    Axes that shrink come first, so that the others have less to do.
+    Axes that shrink come first, so that the others have less to do. Along `nearest_axis`, one of those axes, nothing
+    is interpolated.
     """
     first = tensor.ndim - len(shape)
     order = sorted(range(len(shape)), key=lambda a: shape[a] / tensor.shape[first + a])
     for axis in order:
         length = tensor.shape[first + axis]
         if length != shape[axis] or steps[axis] != 1:
-            tensor = gather(tensor, first + axis, *taps(length, shape[axis], steps[axis], smooth=smooth))
+            along = nearest(length, shape[axis]) if axis == nearest_axis else None
+            along = along or taps(length, shape[axis], steps[axis], smooth=smooth)
+            tensor = gather(tensor, first + axis, *along)
     return tensor

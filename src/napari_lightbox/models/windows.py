@@ -14,6 +14,9 @@ import numpy as np
 from ..errors import InputError
 
 _SIGMA = 1 / 8
+# Slices that go through a 2D network at once: as many as have this many pixels together, but at most 16.
+_BATCH_PIXELS = 512 * 512
+_MOST_SLICES = 16
 
 
 def positions(length: int, size: int, overlap: float) -> list[int]:
@@ -56,7 +59,8 @@ def positions(length: int, size: int, overlap: float) -> list[int]:
     step = max(1.0, size * (1 - overlap))
     # Rounding errors must not add a window: 1e-9 voxels are none.
     count = math.ceil(last / step - 1e-9) + 1
-    return [round(i * last / max(1, count - 1)) for i in range(count)]
+    apart = last / max(1, count - 1)
+    return [round(i * apart) for i in range(count)]
 
 
 def check_overlap(overlap: float) -> None:
@@ -66,7 +70,7 @@ def check_overlap(overlap: float) -> None:
         raise InputError(f"overlap {overlap!r} must be a share of the window from 0 to less than 1, such as 0.5")
 
 
-def profile(size: int, blending: str) -> np.ndarray:
+def profile(size: int, blending: str, *, rounded: bool = False) -> np.ndarray:
     """Return the weights of one window along one axis, 1 at its middle.
 
     Parameters
@@ -76,6 +80,8 @@ def profile(size: int, blending: str) -> np.ndarray:
     blending : {"gaussian", "constant"}
         ``"gaussian"`` has a standard deviation of an eighth of the size, so that the outermost voxel
         still weighs 3e-4.
+    rounded : bool
+        Whether the Gaussian's middle is voxel ``size // 2``, as nnU-Net has it, and not the middle of the window.
 
     Returns
     -------
@@ -85,11 +91,13 @@ def profile(size: int, blending: str) -> np.ndarray:
         return np.ones(size)
     if blending != "gaussian":
         raise InputError(f"blending {blending!r} is unknown: use 'gaussian' or 'constant'")
-    distance = np.arange(size) - (size - 1) / 2
+    distance = np.arange(size) - (size // 2 if rounded else (size - 1) / 2)
     return np.exp(-0.5 * (distance / (_SIGMA * size)) ** 2)
 
 
-def axis_weights(length: int, size: int, overlap: float, blending: str) -> list[tuple[int, np.ndarray]]:
+def axis_weights(
+    length: int, size: int, overlap: float, blending: str, *, rounded: bool = False
+) -> list[tuple[int, np.ndarray]]:
     """Return start and weights of every window along one axis; at every voxel they add up to one.
 
     With ``overlap=0`` nothing is blended: a voxel that two windows cover takes the value of the first, exactly.
@@ -105,7 +113,7 @@ def axis_weights(length: int, size: int, overlap: float, blending: str) -> list[
             part = owner[start : start + size]
             part[part < 0] = number
         return [(s, (owner[s : s + size] == i).astype(np.float32)) for i, s in enumerate(starts)]
-    single = profile(size, blending)
+    single = profile(size, blending, rounded=rounded)
     total = np.zeros(length)
     for start in starts:
         total[start : start + size] += single
@@ -163,7 +171,9 @@ class Window:
         return tuple(found)
 
 
-def layout(shape: Sequence[int], size: Sequence[int], overlap: float, blending: str) -> list[Window]:
+def layout(
+    shape: Sequence[int], size: Sequence[int], overlap: float, blending: str, *, rounded: bool = False
+) -> list[Window]:
     """Return all windows over an array, in the order of its axes.
 
     Parameters
@@ -174,6 +184,8 @@ def layout(shape: Sequence[int], size: Sequence[int], overlap: float, blending: 
         Share that neighbours have in common, for all axes or for each.
     blending : {"gaussian", "constant"}
         How the results of overlapping windows are weighed.
+    rounded : bool
+        As for `profile`.
 
     Returns
     -------
@@ -185,7 +197,7 @@ def layout(shape: Sequence[int], size: Sequence[int], overlap: float, blending: 
     [(0, 0), (0, 2)]
     """
     shares = [overlap] * len(shape) if np.isscalar(overlap) else list(overlap)
-    axes = [axis_weights(n, s, o, blending) for n, s, o in zip(shape, size, shares, strict=True)]
+    axes = [axis_weights(n, s, o, blending, rounded=rounded) for n, s, o in zip(shape, size, shares, strict=True)]
     return [
         Window(tuple(start for start, _ in combination), tuple(size), tuple(vector for _, vector in combination))
         for combination in product(*axes)
@@ -196,3 +208,8 @@ def count(shape: Sequence[int], size: Sequence[int], overlap: float | Sequence[f
     """Return how many windows `layout` makes."""
     shares = [overlap] * len(shape) if np.isscalar(overlap) else list(overlap)
     return math.prod(len(positions(n, s, o)) for n, s, o in zip(shape, size, shares, strict=True))
+
+
+def batch(size: Sequence[int]) -> int:
+    """Return how many windows of a 2D network go through it at once."""
+    return max(1, min(_MOST_SLICES, _BATCH_PIXELS // math.prod(size)))

@@ -1,5 +1,6 @@
 """Models from their folders: the card is checked, the weights are hashed, and only then is anything opened."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError
-from ..card import Card
+from ..card import Card, file_sha256
 from ..torch_import import import_torch
+from . import nnunet
 from .trust import check as check_trust
 
 if TYPE_CHECKING:
     import torch
 
 SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
-# Formats that hold numbers only, and those that bring the network itself, as code.
-_WEIGHTS, _PROGRAMS = ("safetensors", "state_dict"), ("torchscript", "export")
+# Formats that bring the network itself; the others hold numbers only.
+_PROGRAMS = ("torchscript", "export", "onnx")
 
 
 @dataclass(eq=False)
@@ -84,6 +86,8 @@ def available() -> dict[str, Card]:
 def read_card(path_or_name: str | os.PathLike) -> Card:
     """Return the card of a shipped model or of a model's folder, without opening the weights and without torch.
 
+    A results folder of nnU-Net v2 has no ``card.json``: its card is made of the plans.
+
     Raises
     ------
     FileError
@@ -102,7 +106,15 @@ def read_card(path_or_name: str | os.PathLike) -> Card:
                 "folder that holds card.json"
             )
     path = Path(path_or_name)
+    results = _results(path)
+    if results is not None:
+        return nnunet.read_card(results)
     return Card.read(path.parent if path.name == "card.json" else path)
+
+
+def _results(path: Path) -> nnunet.Results | None:
+    """Return the results of nnU-Net that a path means, where there is no card."""
+    return None if path.name == "card.json" or (path / "card.json").is_file() else nnunet.find(path)
 
 
 def load(path_or_name: str | os.PathLike, trust: bool = False) -> Model:
@@ -111,11 +123,12 @@ def load(path_or_name: str | os.PathLike, trust: bool = False) -> Model:
     Parameters
     ----------
     path_or_name : str or path
-        Name of a shipped model, such as ``"ct-regions"``, or a folder with ``card.json``.
+        Name of a shipped model, such as ``"ct-regions"``, a folder with ``card.json``, or a results folder of
+        nnU-Net v2, one of its folds or checkpoints.
     trust : bool
         That you trust the file to run code on this computer, which TorchScript and torch.export files do when they
-        are opened; it is remembered by the file's SHA-256. safetensors and state dicts never need it. Compiled code
-        and strange pickles are refused in any case.
+        are opened; it is remembered by the file's SHA-256. safetensors, state dicts, ONNX and nnU-Net never need
+        it. Compiled code and strange pickles are refused in any case.
 
     Returns
     -------
@@ -132,11 +145,9 @@ def load(path_or_name: str | os.PathLike, trust: bool = False) -> Model:
         If torch or safetensors is not installed.
     """
     card = read_card(path_or_name)
-    if card.loader not in (*_WEIGHTS, *_PROGRAMS):
-        raise InputError(
-            f"model {card.name!r} has loader {card.loader!r}, which this version does not run: export it with "
-            "torch.export, or save its weights as safetensors and name the architecture in the card"
-        )
+    if card.loader == "nnunet":
+        module, found = nnunet.load(nnunet.find(card.folder), card, _fill)
+        return Model(card, module, found)
     found = card.verify()
     if card.loader in _PROGRAMS:
         return _program(card, found, trust)
@@ -152,14 +163,19 @@ def load(path_or_name: str | os.PathLike, trust: bool = False) -> Model:
 
 
 def _program(card: Card, sha256: str, trust: bool) -> Model:
-    """Load a network that brings its own code, after a look at what the file holds and at whether it is trusted."""
-    from . import archive, export, torchscript
+    """Load a network that comes with its weights, after a look at what the file holds and whether it is trusted."""
+    from . import archive, export, onnx, torchscript
 
-    reader = {"torchscript": torchscript, "export": export}[card.loader]
     path = card.weights_path()
-    archive.check(path)
-    check_trust(card.name, sha256, trust, reader.RUNS)
-    module = reader.read(path)
+    if card.loader == "onnx":
+        module = onnx.read(path)
+        if module.files:
+            sha256 = hashlib.sha256("".join([sha256, *map(file_sha256, module.files)]).encode()).hexdigest()
+    else:
+        reader = {"torchscript": torchscript, "export": export}[card.loader]
+        archive.check(path)
+        check_trust(card.name, sha256, trust, reader.RUNS)
+        module = reader.read(path)
     fixed = getattr(module, "fixed", None)
     if fixed is not None:
         card = _fitted(card, fixed)
@@ -191,9 +207,12 @@ def _fill(module: "torch.nn.Module", tensors: Mapping[str, Any], card: Card) -> 
     other = [k for k in own if k in tensors and own[k].shape != tensors[k].shape]
     if missing or unexpected or other:
         first = (missing or unexpected or other)[0]
+        remedy = "correct architecture.args in the card, or take the weights that belong to it"
+        if card.loader == "nnunet":
+            remedy = "its trainer changed the network that the plans name, so run it with nnU-Net"
         raise InputError(
             f"the weights of model {card.name!r} do not fit its architecture {card.architecture['name']!r}: "
             f"{len(missing)} are missing, {len(unexpected)} unexpected, {len(other)} of another shape (first: "
-            f"{first!r}): correct architecture.args in the card, or take the weights that belong to it"
+            f"{first!r}): {remedy}"
         )
     module.load_state_dict(dict(tensors))
