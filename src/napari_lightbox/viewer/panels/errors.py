@@ -82,7 +82,7 @@ class ErrorsPanel(QWidget):
         self.review_box.layer_changed.connect(self._on_review)
         self.table.clicked.connect(lambda index: self.show_row(index.row()))
         self.table.activated.connect(lambda index: self.show_row(index.row()))
-        self.table.selectionModel().currentRowChanged.connect(lambda index, _: self._on_row(index.row()))
+        self.table.selectionModel().currentRowChanged.connect(lambda index, _: self._on_arrow(index.row()))
         for box in (self.kind_box, self.label_box, self.state_box):
             box.currentIndexChanged.connect(self._on_filter)
         self.least_box.valueChanged.connect(self._on_filter)
@@ -325,6 +325,11 @@ class ErrorsPanel(QWidget):
         self.table.selectRow(place)
         selection.blockSignals(False)
         self.table.scrollTo(self.model.index(place, 0))
+
+    def _on_arrow(self, place: int) -> None:
+        # A table that gets the keyboard names a row without selecting it.
+        if place >= 0 and self.table.selectionModel().isRowSelected(place):
+            self._on_row(place)
 
     def _on_row(self, place: int) -> None:
         if 0 <= place < len(self.model.shown):
