@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage, spatial
 
-from ..progress import track
+from ..progress import report, track
 from ..types import ImageArray, LabelArray
 from . import _check, _tiles
 
 # Largest label for which a list of all labels up to it costs nothing.
 _FEW = 1 << 16
+# Places from which on several threads look for what is nearest.
+_MANY = 4096
 KINDS = ("missed", "invented", "split", "merged", "confused", "too small", "too large")
 
 
@@ -125,6 +127,7 @@ def find_errors(
     found: list[tuple[Error, np.ndarray]] = []
     truth, guess = _Objects(reference, steps), _Objects(predicted, steps)
     for p, r, places in _pieces(predicted, reference):
+        report("errors", len(found), None)
         at = tuple(places.T)
         depths = truth.outside(p, places) if r == 0 else truth.inside(r, places)
         deepest = int(np.argmax(depths))
@@ -221,9 +224,7 @@ class _Objects:
 
     def touching(self, label: int, places: np.ndarray, least: int) -> set[int]:
         """Return the numbers of the pieces of a label, of so many voxels at least, that lie next to some places."""
-        offsets = np.stack(np.meshgrid(*[(-1, 0, 1)] * places.shape[1], indexing="ij"), axis=-1)
-        around = (places[:, None] + offsets.reshape(-1, places.shape[1])).reshape(-1, places.shape[1])
-        found = self.pieces_at(label, around)
+        found = self.pieces_at(label, _around(places))
         if len(found) < 2:
             return found
         if label not in self._sizes:
@@ -254,7 +255,9 @@ class _Objects:
         tree = self._trees[key]
         if tree is None:
             return np.full(len(places), np.inf)
-        return tree.query(places * self.steps, workers=_tiles.workers())[0]
+        # Starting threads takes longer than a short search.
+        workers = _tiles.workers() if len(places) > _MANY else 1
+        return tree.query(places * self.steps, workers=workers)[0]
 
     def _tree(self, label: int, outward: bool) -> spatial.cKDTree | None:
         """Return the outermost voxels of a region, or those just outside it, ready to be searched."""
@@ -270,6 +273,18 @@ class _Objects:
             # Nothing is known beyond the border of the array.
             voxels = voxels[((voxels >= 0) & (voxels < self.labels.shape)).all(axis=1)]
         return spatial.cKDTree(voxels * self.steps) if len(voxels) else None
+
+
+def _around(places: np.ndarray) -> np.ndarray:
+    """Return some places and all that touch them."""
+    ndim = places.shape[1]
+    low, high = places.min(axis=0) - 1, places.max(axis=0) + 2
+    if len(places) * 3**ndim > np.prod(high - low):
+        mask = np.zeros(high - low, bool)
+        mask[tuple((places - low).T)] = True
+        return np.argwhere(ndimage.binary_dilation(mask, np.ones((3,) * ndim, bool))) + low
+    offsets = np.stack(np.meshgrid(*[(-1, 0, 1)] * ndim, indexing="ij"), axis=-1)
+    return (places[:, None] + offsets.reshape(-1, ndim)).reshape(-1, ndim)
 
 
 def _boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
