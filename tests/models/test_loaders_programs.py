@@ -136,12 +136,18 @@ def with_member(source, target, name: str, content: bytes) -> bytes:
 def test_compiled_code_and_strange_pickles_are_never_opened(tmp_path, saved, loader):
     file, mark = saved[1][loader], tmp_path / "it-ran"
     hidden = pickle.dumps(Payload(mark), protocol=4)
+    pickled = {"config": {"w": {"path_name": "weight_0", "use_pickle": True}}}
+    objects = {"config": {"w": {"path_name": "opaque_obj_0", "use_pickle": False}}}
     payloads = {
         "data/aotinductor/model/wrapper.so": b"\x7fELF",
+        "data/aotinductor/model/wrapper.cpp": b"int main() {}",
         "extra/plugin.DLL": b"MZ",
+        "somewhere/else": b"",
         "data/constants/evil.pkl": pickle.dumps(Payload(mark), protocol=2),
         "data.pkl": hidden,
         "data/sample_inputs/evil.pt": hidden,
+        "data/weights/model_weights_config.json": json.dumps(pickled).encode(),
+        "data/constants/model_constants_config.json": json.dumps(objects).encode(),
     }
     for number, (name, content) in enumerate(payloads.items()):
         changed = with_member(file, tmp_path / f"evil-{number}", name, content)
@@ -150,6 +156,30 @@ def test_compiled_code_and_strange_pickles_are_never_opened(tmp_path, saved, loa
             models.load(folder, trust=True)
     assert not mark.exists()
     assert not trust.remembered()
+
+
+@pytest.mark.parametrize("loader", FORMATS)
+def test_an_archive_that_can_be_read_in_two_ways_is_refused(tmp_path, saved, loader):
+    content = saved[1][loader].read_bytes()
+    evil = with_member(saved[1][loader], tmp_path / "evil", "data/aotinductor/x.so", b"\x7fELF")
+    for number, double in enumerate((evil + content, content + evil)):
+        folder = write_folder(tmp_path / f"m{number}", loader, double)
+        with pytest.raises(FileError, match=r"no plain archive|two archives|never run|no readable"):
+            models.load(folder, trust=True)
+    assert not trust.remembered()
+
+
+def test_a_damaged_stream_is_one_sentence(tmp_path, saved):
+    target = tmp_path / "packed"
+    with zipfile.ZipFile(saved[1]["torchscript"]) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+    content = bytearray(target.read_bytes())
+    at = content.index(b"data.pkl") + 40
+    content[at : at + 60] = b"\xff" * 60
+    folder = write_folder(tmp_path / "m", "torchscript", bytes(content))
+    with pytest.raises(FileError, match="weights"):
+        models.load(folder, trust=True)
 
 
 @pytest.mark.parametrize("loader", FORMATS)

@@ -1,18 +1,28 @@
 """Looking into a model's zip archive before anything of it is opened.
 
-Compiled code, and pickles that name anything but tensors and the archive's own classes, are refused whether the file
-is trusted or not: no network needs them.
+Compiled code, source that torch would compile, and pickles that name anything but tensors and the archive's own classes
+are refused whether the file is trusted or not: no network needs them. A member that has no place in such a file is
+refused, too, and so is an archive that Python and torch's own reader would not read alike.
 """
 
 import io
+import json
 import pickletools
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 from ...errors import FileError
+from ..torch_import import import_torch
 
-_COMPILED = re.compile(r"\.(so(\.\d+)*|dll|dylib|pyd|exe|o|a|cubin|sh|bat|pyc)$", re.IGNORECASE)
+# Where the parts of TorchScript and of torch.export lie; whatever else there is, torch could be made to run.
+_PLACES = re.compile(
+    r"(data|constants|traced_inputs)\.pkl|(data|constants|traced_inputs)/[\w.]+|code/.+\.(py|debug_pkl)|version|byteorder"
+    r"|\.data/(version|serialization_id)|attributes\.pkl|bytecode\.pkl|\.format_version|extra/[\w.-]+|models/[\w.-]+\.json"
+    r"|data/(weights|constants|sample_inputs)/[\w.-]+|archive_(format|version)"
+)
+_COMPILED = re.compile(r"\.(so(\.\d+)*|dll|dylib|pyd|exe|o|a|cubin|sh|bat|pyc|c|cc|cpp|cu|h)$", re.IGNORECASE)
 _HARMLESS = re.compile(
     r"__torch__(\.\w+)* \w+|collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
     r"|torch\.jit\._pickle (build_\w+list|build_tensor_from_id|restore_type_tag)"
@@ -21,6 +31,8 @@ _HARMLESS = re.compile(
 _NAMES = ("GLOBAL", "INST")
 _HIDDEN = ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4")
 _LARGEST_PICKLE = 1 << 28
+# Names that torch gives to tensors; others are objects, which it unpickles.
+_TENSOR = re.compile(r"(weight|tensor)_\d+")
 
 
 def check(path: Path) -> None:
@@ -34,34 +46,97 @@ def check(path: Path) -> None:
     Raises
     ------
     FileError
-        If the file is no zip archive, is damaged, or holds compiled code or a pickle that names anything strange.
+        If the file is no zip archive, is damaged, or holds compiled code, or a pickle that names anything strange.
+    MissingPart
+        If torch is not installed.
     """
+    torch = import_torch("Loading a network")
     try:
         with zipfile.ZipFile(path) as archive:
+            names = [member.filename for member in archive.infolist()]
+            _require_one_reading(archive, names, path)
+            reader = torch._C.PyTorchFileReader(str(path))
+            # torch leaves out the folder that all members lie in.
+            listed = sorted(reader.get_all_records())
+            if sorted(name.partition("/")[2] for name in names) != listed:
+                raise FileError(f"weights {path} are two archives in one: fetch the file from where it was made")
             _check(archive, path)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise FileError(f"weights {path} are no readable archive ({error}): fetch the file again") from error
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"weights {path} are no readable archive ({_first(error)}): fetch the file again") from error
+    except MemoryError as error:
+        raise FileError(f"weights {path} do not fit in memory: no network needs that") from error
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _require_one_reading(archive: zipfile.ZipFile, names: list[str], path: Path) -> None:
+    """Refuse archives that programs may read in two ways."""
+    offsets = [member.header_offset for member in archive.infolist()]
+    if not offsets or min(offsets) != 0 or len(set(names)) != len(names):
+        raise FileError(f"weights {path} are no plain archive: fetch the file from where it was made")
 
 
 def _check(archive: zipfile.ZipFile, path: Path) -> None:
     for member in archive.infolist():
         name = member.filename
-        if _COMPILED.search(name):
+        inside = name.partition("/")[2]
+        if _COMPILED.search(name) or "aotinductor" in name.lower():
             raise FileError(
                 f"weights {path} hold compiled code ({name}), which is never run, trusted or not: export the model "
                 "without compiling it (torch.export, TorchScript), or save its weights as safetensors"
             )
-        if name.endswith((".pkl", ".pickle")):
-            if member.file_size > _LARGEST_PICKLE:
-                raise FileError(f"weights {path} hold a pickle of {member.file_size} bytes ({name}): no network does")
-            _check_pickle(archive.read(member), name, path)
+        if not _PLACES.fullmatch(inside):
+            raise FileError(
+                f"weights {path} hold {name}, which is no part of a network and never run, trusted or not: save the "
+                "model again with torch.jit.save or torch.export.save"
+            )
+        if name.endswith("_config.json"):
+            _check_config(archive.read(member), name, path)
         elif name.endswith((".pt", ".pth")) and member.file_size:
-            content = io.BytesIO(archive.read(member))
-            if not zipfile.is_zipfile(content):
-                _check_pickle(content.getvalue(), name, path)
-                continue
-            with zipfile.ZipFile(content) as inner:
-                _check(inner, path)
+            _check_nested(archive, member, path)
+        elif name.endswith((".pkl", ".pickle")):
+            _read_pickle(archive, member, path)
+
+
+def _check_nested(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+    if member.file_size > _LARGEST_PICKLE:
+        raise FileError(f"weights {path} hold an archive of {member.file_size} bytes in themselves: no network does")
+    content = io.BytesIO(archive.read(member))
+    if not zipfile.is_zipfile(content):
+        _check_pickle(content.getvalue(), member.filename, path)
+        return
+    with zipfile.ZipFile(content) as inner:
+        _require_one_reading(inner, [m.filename for m in inner.infolist()], path)
+        for part in inner.infolist():
+            if _COMPILED.search(part.filename):
+                raise FileError(f"weights {path} hold compiled code ({part.filename}), never run, trusted or not")
+            if part.filename.endswith(".pkl"):
+                _read_pickle(inner, part, path)
+
+
+def _read_pickle(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+    if member.file_size > _LARGEST_PICKLE:
+        raise FileError(f"weights {path} hold a pickle of {member.file_size} bytes ({member.filename}): none needs it")
+    _check_pickle(archive.read(member), member.filename, path)
+
+
+def _check_config(content: bytes, member: str, path: Path) -> None:
+    """Refuse tables that tell torch to unpickle what they name."""
+    try:
+        entries = json.loads(content).get("config", {})
+        named = [(entry.get("path_name", ""), entry.get("use_pickle", False)) for entry in entries.values()]
+    except (ValueError, AttributeError) as error:
+        raise FileError(f"weights {path} hold a damaged table ({member}): fetch the file again") from error
+    bad = next((str(name) for name, pickled in named if pickled or not _TENSOR.fullmatch(str(name))), None)
+    if bad is not None:
+        raise FileError(
+            f"weights {path} hold an object that would be unpickled ({bad}), which is never run, trusted or not: "
+            "export the network with tensors only"
+        )
 
 
 def _check_pickle(content: bytes, member: str, path: Path) -> None:
