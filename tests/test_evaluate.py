@@ -163,6 +163,27 @@ def test_a_cohort_names_the_bad_cases_and_scores_the_rest(cohort, capsys):
     assert "--overwrite" in capsys.readouterr().err
 
 
+def test_what_does_not_belong_together_is_named(cohort, capsys):
+    (cohort / "p" / "case_1_other.nii.gz").write_bytes((cohort / "p" / "case_1_model.nii.gz").read_bytes())
+    command = ["evaluate", "--cohort", str(cohort / "p"), str(cohort / "t"), "--out", str(cohort / "out")]
+    assert cli.main(command) == 2
+    assert "both fit the case 'case_1'" in capsys.readouterr().err
+    (cohort / "p" / "case_1_other.nii.gz").rename(cohort / "p" / "stranger.nii.gz")
+    assert cli.main(command) == 1
+    assert "stranger: there is no reference" in capsys.readouterr().err
+    assert "stranger was not evaluated" in (cohort / "out" / "report.html").read_text()
+    (cohort / "file").write_text("")
+    assert cli.main([*command[:-1], str(cohort / "file" / "sub")]) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_only_the_labels_asked_for_have_errors():
+    a, b = pair()
+    case = evaluate(labelled(a), labelled(b), labels=[1])
+    assert {row["label"] for row in case.rows} == {1}
+    assert all(1 in (error.predicted, error.reference) for _, error in case.errors)
+
+
 def test_errors_are_told_in_the_patient(tmp_path, capsys):
     a, b = pair()
     a[0, 0, :4] = 2

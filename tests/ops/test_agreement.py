@@ -21,7 +21,8 @@ def test_icc_of_a_rater_who_is_always_higher():
     ratings = np.array([[1.0, 3], [2, 4], [5, 7], [9, 11]])
     assert icc(ratings, 3) == pytest.approx(1)
     assert icc(ratings, 2) < 0.9
-    assert np.isnan(icc(np.ones((3, 2))))
+    for value, shape in ((1.0, (3, 2)), (0.1, (3, 3)), (0.7, (7, 3)), (1.1, (6, 3))):
+        assert np.isnan(icc(np.full(shape, value)))
 
 
 def test_kappa_by_hand_and_its_limits():
@@ -79,6 +80,12 @@ def test_two_models_over_a_cohort(rng):
     assert found["better"] + found["worse"] == found["cases"] == 30
     same = compare_paired(first, first)
     assert (same["difference"], same["p"], same["better"]) == (0, 1, 0)
+    lost = compare_paired([1, 2, 3, 4, np.inf], [2, 3, 4, 4.5, np.inf])
+    assert (lost["cases"], lost["better"], lost["worse"]) == (5, 4, 0)
+    assert 0 < lost["p"] < 1
+    worse = compare_paired([1, 2, 3, 4, 5], [1, 2, 3, 3.5, np.inf])
+    assert np.isnan(worse["difference"])
+    assert (worse["better"], worse["worse"]) == (1, 1)
     first[3] = np.nan
     assert compare_paired(first, first + 0.01)["cases"] == 29
 
@@ -91,7 +98,10 @@ def test_two_models_over_a_cohort(rng):
         (lambda: icc([[1, 2]]), "two cases and two raters"),
         (lambda: icc([[1, 2], [3, np.inf]]), "finite"),
         (lambda: icc([[1, 2], [3, 4]], model=4), "model"),
+        (lambda: icc([[1, 2], [3]]), "one length"),
         (lambda: bootstrap([1, 2]), "three cases"),
+        (lambda: bootstrap([1, 2, 3, np.inf]), "not finite"),
+        (lambda: bootstrap(["a", 1, 2]), "numbers"),
         (lambda: bootstrap([1, 2, 3], confidence=95), "below 1"),
         (lambda: cohen_kappa(np.array([1, 2]), np.array([1])), "shape"),
         (lambda: compare_paired([1, 2, 3], [1, 2]), "both for each case"),

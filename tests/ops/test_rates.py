@@ -55,7 +55,7 @@ def test_counts_of_large_volumes_do_not_overflow():
     assert rates(10**10, 0, 0, 10**10)["mcc"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("bad", [-1, 0.5])
+@pytest.mark.parametrize("bad", [-1, 0.5, float("nan"), float("inf")])
 def test_counts_are_whole_numbers(bad):
     with pytest.raises(InputError, match="fn must be a whole number"):
         rates(1, 1, bad, 1)

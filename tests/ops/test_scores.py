@@ -66,6 +66,20 @@ def test_what_does_not_apply_is_nan():
     assert precision_recall(scores, np.array([1, 1])).area == 1
 
 
+def test_infinite_scores_and_a_truth_that_is_none():
+    scores = np.array([np.inf, 0.3, -np.inf, np.inf])
+    curve = roc(scores, np.array([1, 1, 0, 0]))
+    assert (curve.x[0], curve.y[0], curve.x[-1], curve.y[-1]) == (0, 0, 1, 1)
+    assert curve.area == literal_auc(scores, np.array([True, True, False, False]))
+    with pytest.raises(InputError, match="truth holds NaN"):
+        roc(np.array([0.1, 0.2]), np.array([1, np.nan]))
+
+
+def test_a_probability_on_an_edge_belongs_to_the_bin_above():
+    found = calibration(np.linspace(0, 1, 101), np.ones(101), bins=100)
+    assert found.count.tolist() == [1] * 99 + [2]
+
+
 def test_brier_and_calibration_by_hand():
     said, true = np.array([0.0, 0.05, 0.5, 0.55, 0.95, 1.0]), np.array([0, 1, 0, 1, 1, 1])
     assert brier(said, true) == pytest.approx((0.95**2 + 0.25 + 0.45**2 + 0.05**2) / 6)

@@ -96,6 +96,15 @@ def test_spectra_are_filtered_the_same(rng, shape, dtype):
         assert np.allclose(found, ours, rtol=1e-4 if ours.dtype == np.float32 else 1e-9, atol=1e-3)
 
 
+def test_a_spoilt_voxel_spoils_the_same_voxels(rng):
+    image = rng.random((5, 6, 7)).astype(np.float32)
+    image[2, 3, 3] = np.nan
+    matrix = np.diag([0.5, 0.5, 0.5, 1.0])
+    ours = _resample.pull(image, matrix, (10, 12, 14), "linear", 0)
+    found = torch_geometry.pull(image, matrix, (10, 12, 14), "linear", 0, CPU)
+    assert np.array_equal(np.isfinite(found), np.isfinite(ours))
+
+
 def test_devices_that_are_not_there_are_one_sentence(monkeypatch):
     assert _device.torch_device("cpu") is None
     with pytest.raises(InputError, match="device 'gpu' is unknown"):

@@ -44,7 +44,14 @@ def run(args: argparse.Namespace) -> int:
         raise FileError(f"{there} exists: choose another folder, or add --overwrite")
     labels = _labels(args.labels)
     cases, images, failed = [], {}, {}
-    for name, (predicted, reference, image) in track(list(_pairs(args).items()), "cases"):
+    pairs = _pairs(args, failed)
+    if args.cohort:
+        # Before the work is done for nothing.
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"folder {folder} cannot be made: {error.strerror or error}") from error
+    for name, (predicted, reference, image) in track(list(pairs.items()), "cases"):
         try:
             if predicted is None:
                 raise FileError(f"there is no prediction for {reference}")
@@ -54,6 +61,11 @@ def run(args: argparse.Namespace) -> int:
             if image is not None:
                 images[name] = read_input(args, image, "image")
                 truth.grid.require_same_space(images[name].grid, f"{truth.name!r} and {images[name].name!r}")
+                if images[name].frame_count not in (1, truth.frame_count):
+                    raise InputError(
+                        f"image {image} has {images[name].frame_count} frames and the reference {truth.frame_count}: "
+                        "give one of one frame, or of as many"
+                    )
         except (LightboxError, OSError, MemoryError) as error:
             if not args.cohort:
                 raise
@@ -84,8 +96,8 @@ def _labels(text: str | None) -> list[int] | None:
         raise InputError(f"--labels {text!r} must be whole numbers apart by commas, such as 1,2") from None
 
 
-def _pairs(args: argparse.Namespace) -> dict[str, tuple[str | None, str, str | None]]:
-    """Return for each case the files of prediction, reference and image."""
+def _pairs(args: argparse.Namespace, failed: dict[str, str]) -> dict[str, tuple[str | None, str, str | None]]:
+    """Return for each case the files of prediction, reference and image; predictions of none are told in `failed`."""
     if not args.cohort:
         return {case_name(args.predicted): (args.predicted, args.reference, args.image)}
     predicted, reference = _files(args.predicted, "PREDICTED"), _files(args.reference, "REFERENCE")
@@ -95,6 +107,11 @@ def _pairs(args: argparse.Namespace) -> dict[str, tuple[str | None, str, str | N
     pairs = {}
     for name, path in reference.items():
         pairs[name] = (_fitting(name, predicted, reference), path, _fitting(name, images, reference))
+    used = {predicted for predicted, _, _ in pairs.values()}
+    for name, path in predicted.items():
+        if path not in used:
+            failed[name] = f"there is no reference for {path}"
+            err(f"{name}: {failed[name]}")
     return pairs
 
 
@@ -126,4 +143,6 @@ def _fitting(name: str, files: dict[str, str], names: dict[str, str]) -> str | N
         and other not in names
         and not any(other.startswith(one) for one in longer)
     ]
-    return fitting[0] if len(fitting) == 1 else None
+    if len(fitting) > 1:
+        raise InputError(f"{fitting[0]} and {fitting[1]} both fit the case {name!r}: rename one, or take it away")
+    return fitting[0] if fitting else None

@@ -163,11 +163,16 @@ def icc(ratings: Sequence[Sequence[float]], model: int = 2, kind: str = "single"
     >>> round(icc([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]), 2)
     0.29
     """
-    table = np.asarray(ratings, float)
+    try:
+        table = np.asarray(ratings, float)
+    except (TypeError, ValueError):
+        raise InputError("ratings must be numbers, one row a case, all rows of one length") from None
     if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table).all():
         raise InputError(f"ratings must be finite numbers, two cases and two raters or more, not {table.shape}")
     _check.choice(model, (1, 2, 3), "model")
     _check.choice(kind, _KINDS, "kind")
+    if (table == table[0, 0]).all():
+        return float("nan")
     n, k = table.shape
     mean = table.mean()
     between = k * ((table.mean(axis=1) - mean) ** 2).sum() / (n - 1)
@@ -177,7 +182,8 @@ def icc(ratings: Sequence[Sequence[float]], model: int = 2, kind: str = "single"
     noise = within if model == 1 else rest
     by_raters = k * (raters - rest) / n if model == 2 else 0.0
     whole = between + (k - 1) * noise + by_raters if kind == "single" else between + by_raters / k
-    return float((between - noise) / whole) if whole else float("nan")
+    # What rounding leaves of nothing is nothing.
+    return float((between - noise) / whole) if abs(whole) > 1e-12 * (table**2).mean() else float("nan")
 
 
 def bootstrap(
@@ -223,8 +229,8 @@ def bootstrap(
     >>> round(found.value, 2), bool(found.low < found.value < found.high)
     (0.84, True)
     """
-    values = np.asarray(values, float).ravel()
-    values = _cases(values[~np.isnan(values)], "values")
+    values = [v for v in np.ravel(values).tolist() if v == v]
+    values = _cases(values, "values")
     share, repeats = _check.number(confidence, "confidence", above=0), _check.whole(repeats, "repeats")
     if share >= 1:
         raise InputError(f"confidence must be below 1, not {confidence!r}: 0.95 is usual")
@@ -251,8 +257,9 @@ def compare_paired(first: Sequence[float], second: Sequence[float], *, seed: int
     -------
     dict
         ``cases``, ``difference`` (mean of second minus first), ``low`` and ``high`` (95 % interval by paired
-        bootstrap), ``better`` and ``worse`` (cases in which the second has more, or less), and ``p``, two-sided, of
-        Wilcoxon's signed-rank test; 1 where nothing differs.
+        bootstrap; NaN, like the mean, where one of the two has an infinite distance), ``better`` and ``worse`` (cases
+        in which the second has more, or less), and ``p``, two-sided, of Wilcoxon's signed-rank test; 1 where nothing
+        differs.
 
     Raises
     ------
@@ -271,9 +278,18 @@ def compare_paired(first: Sequence[float], second: Sequence[float], *, seed: int
     first, second = np.asarray(first, float).ravel(), np.asarray(second, float).ravel()
     if len(first) != len(second):
         raise InputError(f"first has {len(first)} cases and second {len(second)}: give a score of both for each case")
-    difference = (second - first)[~np.isnan(first) & ~np.isnan(second)]
-    found = bootstrap(difference, seed=seed)
-    p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
+    applies = ~np.isnan(first) & ~np.isnan(second)
+    first, second = first[applies], second[applies]
+    # Two infinite distances do not differ.
+    difference = np.subtract(second, first, out=np.zeros(len(first)), where=first != second)
+    if len(difference) < 3:
+        raise InputError(f"{len(difference)} cases have a score of both, and three are needed: give more cases")
+    nothing = Interval(float("nan"), float("nan"), float("nan"))
+    found = bootstrap(difference, seed=seed) if np.isfinite(difference).all() else nothing
+    # Only the order of the differences counts for the test.
+    largest = np.abs(difference[np.isfinite(difference)]).max(initial=0)
+    ranked = np.clip(difference, -2 * largest - 1, 2 * largest + 1)
+    p = float(stats.wilcoxon(ranked).pvalue) if ranked.any() else 1.0
     return {
         "cases": len(difference),
         "difference": found.value,
@@ -286,9 +302,14 @@ def compare_paired(first: Sequence[float], second: Sequence[float], *, seed: int
 
 
 def _cases(values, name: str) -> np.ndarray:
-    values = np.asarray(values, float).ravel()
-    if len(values) < 3 or not np.isfinite(values).all():
-        raise InputError(f"{name} must be finite numbers of three cases or more, not {len(values)}")
+    try:
+        values = np.asarray(values, float).ravel()
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be numbers, one a case") from None
+    if len(values) < 3:
+        raise InputError(f"{name} must be numbers of three cases or more, not {len(values)}")
+    if not np.isfinite(values).all():
+        raise InputError(f"{name} hold a number that is not finite: leave that case out, or count it apart")
     return values
 
 

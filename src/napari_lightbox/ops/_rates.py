@@ -42,7 +42,7 @@ def rates(tp: int, fp: int, fn: int, tn: int) -> dict[str, float]:
     (0.667, 0.8, 0.698)
     """
     for name, count in (("tp", tp), ("fp", fp), ("fn", fn), ("tn", tn)):
-        if count != int(count) or count < 0:
+        if not math.isfinite(count) or count != int(count) or count < 0:
             raise InputError(f"{name} must be a whole number of at least 0, not {count!r}")
     # Python's integers do not overflow, as products of voxel counts would.
     tp, fp, fn, tn = int(tp), int(fp), int(fn), int(tn)

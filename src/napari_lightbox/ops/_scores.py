@@ -89,6 +89,8 @@ def roc(scores: np.ndarray, truth: np.ndarray) -> Curve:
     true, false = _split(scores, truth)
     threshold = _thresholds(true, false)
     x, y = _share_from(false, threshold), _share_from(true, threshold)
+    # Infinite scores reach any threshold; the curve begins where nothing counts as found.
+    x[:1], y[:1] = (0.0 if len(false) else np.nan), (0.0 if len(true) else np.nan)
     if not len(true) or not len(false):
         return Curve(x, y, threshold, float("nan"))
     # Of the two groups only the values of the smaller one need to be looked up in the other.
@@ -208,10 +210,11 @@ def calibration(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) ->
     """
     probabilities, truth = _probabilities(probabilities, truth)
     bins = _check.whole(bins, "bins", least=1)
+    edges = np.linspace(0, 1, bins + 1)
     count, said, true = np.zeros(bins), np.zeros(bins), np.zeros(bins)
     for slab in _tiles.slabs(probabilities.shape, _SLAB):
         values = probabilities[slab].ravel().astype(np.float64)
-        index = np.minimum((values * bins).astype(np.intp), bins - 1)
+        index = np.minimum(np.searchsorted(edges, values, "right") - 1, bins - 1)
         count += np.bincount(index, minlength=bins)
         said += np.bincount(index, values, bins)
         true += np.bincount(index, truth[slab].ravel(), bins)
@@ -219,12 +222,14 @@ def calibration(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) ->
         said, true = said / count, true / count
     gaps = np.abs(said - true)[count > 0]
     ece = float((gaps * count[count > 0]).sum() / probabilities.size)
-    return Calibration(np.linspace(0, 1, bins + 1), count.astype(np.int64), said, true, ece, float(gaps.max()))
+    return Calibration(edges, count.astype(np.int64), said, true, ece, float(gaps.max()))
 
 
 def _checked(scores, truth, name: str) -> tuple[np.ndarray, np.ndarray]:
     scores, truth = _check.image(scores, name), np.asarray(truth)
     _check.same_shape(scores, truth, (name, "truth"))
+    if truth.dtype.kind == "f" and np.isnan(truth).any():
+        raise InputError("truth holds NaN, which is neither true nor false: leave those voxels out")
     return scores, truth if truth.dtype == bool else truth != 0
 
 

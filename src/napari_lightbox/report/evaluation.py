@@ -67,7 +67,7 @@ def evaluate(
     predicted, reference : Volume
         Labels on the same grid.
     labels : sequence of int, optional
-        Values to score; every value but 0 that occurs in either where not given.
+        Values to score, and whose errors are listed; every value but 0 that occurs in either where not given.
     tolerance : float
         mm within which surfaces count as the same, for the surface Dice.
     instances : bool
@@ -129,7 +129,12 @@ def evaluate(
             rows.append({**here, "label": value, "name": text, **scored})
             if instances:
                 rows[-1].update(_objects(a == value, b == value))
-        errors += [(frame, error) for error in find_errors(a, b, reference.grid.spacing).table]
+        wanted = None if labels is None else {int(value) for value in labels}
+        errors += [
+            (frame, error)
+            for error in find_errors(a, b, reference.grid.spacing).table
+            if wanted is None or {error.predicted, error.reference} & wanted
+        ]
     errors.sort(key=lambda one: -one[1].voxels)
     return Case(name, predicted, reference, rows, errors)
 

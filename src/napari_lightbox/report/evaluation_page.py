@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import FileError
 from ..io._staged import staged
 from ..ops._errors import Error
 from ..volume import Label, Volume
@@ -69,7 +70,10 @@ def write_evaluation(
         If a file exists and `overwrite` is not given, or cannot be written.
     """
     folder, failed = Path(folder), dict(failed or {})
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"folder {folder} cannot be made: {error.strerror or error}") from error
     over_all = summary(cases)
     rows = [row for case in cases for row in case.rows]
     errors = [_error_row(case, frame, error) for case in cases for frame, error in case.errors]

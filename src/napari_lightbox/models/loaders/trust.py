@@ -87,7 +87,7 @@ def check(name: str, sha256: str, trust: bool, what: str) -> None:
 
 def _list() -> Path:
     folder = os.environ.get("LIGHTBOX_CONFIG")
-    if folder is None:
+    if not folder:
         windows = sys.platform == "win32"
         base = os.environ.get("APPDATA" if windows else "XDG_CONFIG_HOME") or Path.home() / ".config"
         folder = Path(base) / "napari-lightbox"
@@ -96,6 +96,12 @@ def _list() -> Path:
 
 def _write(table: dict[str, str]) -> None:
     path = _list()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        file.write(json.dumps(table, indent=2).encode())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(json.dumps(table, indent=2).encode())
+    except OSError as error:
+        raise FileError(
+            f"the list of trusted models {path} cannot be written ({error.strerror or error}): set LIGHTBOX_CONFIG to "
+            "a folder that can"
+        ) from error

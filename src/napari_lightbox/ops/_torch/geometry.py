@@ -91,7 +91,8 @@ def _linear(source: torch.Tensor, places: list[torch.Tensor]) -> torch.Tensor:
 
 def _between(a: torch.Tensor, b: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
     first = a.double()
-    return first + (b.double() - first) * part
+    # A voxel that counts nothing does not spoil the result, whatever it holds.
+    return torch.where(part == 0, first, first + (b.double() - first) * part)
 
 
 def _cubic(source: torch.Tensor, places: list[torch.Tensor]) -> torch.Tensor:

@@ -414,7 +414,11 @@ class InferencePanel(QWidget):
         ):
             self.bar.show_error(str(question))
             return
-        remember(question.sha256, self.card.name)
+        try:
+            remember(question.sha256, self.card.name)
+        except LightboxError as error:
+            self.bar.show_error(str(error))
+            return
         # Once the job that asked has ended.
         QTimer.singleShot(0, self.run)
 
