@@ -177,6 +177,25 @@ def test_what_does_not_belong_together_is_named(cohort, capsys):
     assert "cannot be made" in capsys.readouterr().err
 
 
+def test_only_the_worst_cases_keep_their_voxels(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_lightbox.report.evaluation_page.DRAWN", 1)
+    kept = []
+    monkeypatch.setattr(
+        "napari_lightbox.report.evaluation_page.draw", lambda image, *_, over: kept.append(over.data.any()) or []
+    )
+    for n in range(3):
+        a, b = pair(n)
+        for folder, data in (("p", a), ("t", b)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            lb.write(labelled(data), tmp_path / folder / f"c{n}.nii.gz")
+    out = tmp_path / "o"
+    assert cli.main(["evaluate", "--cohort", str(tmp_path / "p"), str(tmp_path / "t"), "--out", str(out)]) == 0
+    assert kept
+    assert all(kept)
+    with open(out / "errors.csv", newline="") as file:
+        assert {row["case"] for row in csv.DictReader(file)} == {"c0", "c1", "c2"}
+
+
 def test_only_the_labels_asked_for_have_errors():
     a, b = pair()
     case = evaluate(labelled(a), labelled(b), labels=[1])

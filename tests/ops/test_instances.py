@@ -1,6 +1,7 @@
 """Objects against objects: hand-made scenes, and the published figures of a real pair."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -70,6 +71,18 @@ def test_empty_maps_are_three_different_answers():
     assert (missed.fn, missed.recognition_quality, missed.panoptic_quality) == (1, 0, 0)
     assert np.isnan(missed.segmentation_quality)
     assert per_instance(full, empty).fp == 1
+
+
+def test_tens_of_thousands_of_objects_take_little_memory():
+    labels = np.arange(1, 40_001).reshape(200, 200)
+    tracemalloc.start()
+    try:
+        found = per_instance(labels, labels)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.tp == 40_000
+    assert peak < 2e8
 
 
 def test_hundreds_of_objects_with_large_labels(rng):

@@ -69,7 +69,7 @@ class Report:
     @property
     def same(self) -> bool:
         """Whether no peer gave another result."""
-        return not self.problem and all(peer.same is not False for peer in self.peers)
+        return not self.problem.startswith("failed") and all(peer.same is not False for peer in self.peers)
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
@@ -140,19 +140,38 @@ def measure(
     return found
 
 
+def _failed(error: Exception) -> str:
+    return f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _made(peer: Any) -> Callable[[], Any]:
+    """Return the call of a peer; one that cannot even be prepared fails when it is called, and is told of then."""
+    try:
+        return peer.make()
+    except Exception as error:
+        found = error
+
+        def fail() -> None:
+            raise found
+
+        return fail
+
+
 def _measure(row: Row, bandwidth: float, quick: bool) -> Report:
     missing = [name for name in row.needs if importlib.util.find_spec(name) is None]
     if missing:
         return Report(row.topic, row.title, "", None, problem=f"not measured: {', '.join(missing)} is not installed")
     scale, seconds, rounds = QUICK if quick else WHOLE
-    task = row.make(scale)
+    try:
+        task = row.make(scale)
+    except Exception as error:
+        return Report(row.topic, row.title, "", None, problem=_failed(error))
     try:
         with _ready.waiting() as used:
             task.ours()
     except Exception as error:
-        text = " ".join(str(error).split())[:200]
-        return Report(row.topic, row.title, task.size, None, problem=f"failed: {type(error).__name__}: {text}")
-    calls = {"": task.ours, **{peer.name: peer.make() for peer in task.peers if peer.version is not None}}
+        return Report(row.topic, row.title, task.size, None, problem=_failed(error))
+    calls = {"": task.ours, **{peer.name: _made(peer) for peer in task.peers if peer.version is not None}}
     with _ready.waiting():
         times, results, failures = clock.race(calls, seconds, rounds)
     ours = times[""]

@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             err(f"{name}: {failed[name]}")
         else:
             cases.append(case)
+            _keep_the_worst(cases, images)
     if not cases:
         raise InputError(f"none of {len(failed)} cases could be evaluated")
     files = write_evaluation(
@@ -85,6 +86,16 @@ def run(args: argparse.Namespace) -> int:
             f"{count}")  # fmt: skip
     out(", ".join(str(path) for path in files))
     return 1 if failed else 0
+
+
+def _keep_the_worst(cases: list, images: dict) -> None:
+    """Keep the voxels of those cases only that will be drawn: a cohort may be larger than the memory."""
+    from ..report.evaluation import worst_first
+    from ..report.evaluation_page import DRAWN
+
+    for case in worst_first(cases)[DRAWN:]:
+        cases[cases.index(case)] = case.without_voxels()
+        images.pop(case.name, None)
 
 
 def _labels(text: str | None) -> list[int] | None:

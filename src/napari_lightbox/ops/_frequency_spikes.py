@@ -7,6 +7,7 @@ A pattern that runs through a stack of slices may be too weak to be found in eac
 median of their spectra, too, in which noise nearly vanishes, and treats all slices alike.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -95,14 +96,18 @@ def _median_spectrum(planes: np.ndarray) -> np.ndarray:
 
 def _frequent(own: Sequence[np.ndarray], common: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return the places that are found in a third of the slices, those in most slices first."""
-    places = [tuple(p) for points in own for p in points[~_near(points, common, shape, CORE)].tolist()]
+    places = Counter(tuple(p) for points in own for p in points[~_near(points, common, shape, CORE)].tolist())
     # The most frequent place stands for its neighbours.
-    candidates = sorted(set(places), key=lambda p: (-places.count(p), p))
+    candidates = sorted(places, key=lambda p: (-places[p], p))
     least, taken = max(2, -(-len(own) // 3)), np.zeros((0, 2), int)
-    for place in np.array(candidates, dtype=int).reshape(-1, 2):
-        slices = sum(bool(_near(points, place[None], shape, 1).any()) for points in own)
-        if slices >= least and not _near(place[None], taken, shape, CORE).any():
-            taken = np.concatenate([taken, place[None]])
+    points = np.concatenate([np.zeros((0, 2), int), *own])
+    slices = np.repeat(np.arange(len(own)), [len(p) for p in own])
+    for candidate in track(candidates, "places"):
+        place = np.array(candidate, dtype=int)[None]
+        if _near(place, taken, shape, CORE).any():
+            continue
+        if len(np.unique(slices[_near(points, place, shape, 1)])) >= least:
+            taken = np.concatenate([taken, place])
     return taken
 
 

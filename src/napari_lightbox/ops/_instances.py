@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import ndimage, optimize
+from scipy import ndimage, optimize, sparse
 
 from ..errors import InputError
 from ..types import LabelArray
@@ -140,17 +140,20 @@ class _Table:
         fitting = {pair: v for pair, v in values.items() if (v >= least if least >= 0.5 else v > least)}
         if not fitting:
             return [], []
-        rows, columns = (sorted({pair[side] for pair in fitting}) for side in (0, 1))
-        gain = np.zeros((len(rows), len(columns)))
-        row, column = ({n: at for at, n in enumerate(names)} for names in (rows, columns))
-        for (i, j), value in fitting.items():
-            gain[row[i], column[j]] = value
-        chosen = [
-            (rows[r], columns[c])
-            for r, c in zip(*optimize.linear_sum_assignment(gain, maximize=True), strict=True)
-            if gain[r, c] > 0
-        ]
+        chosen = [pair for group in self._apart(fitting) for pair in _best(group)]
         return [i for i, _ in chosen], [j for _, j in chosen]
+
+    def _apart(self, fitting: dict[tuple[int, int], float]) -> list[dict[tuple[int, int], float]]:
+        """Return groups of possible matches that have no object in common: hardly ever more than a few each."""
+        first = len(self.sizes[0])
+        i, j = np.array(list(fitting)).T
+        nodes = first + len(self.sizes[1])
+        graph = sparse.coo_matrix((np.ones(len(i), bool), (i, j + first)), (nodes, nodes))
+        owner = sparse.csgraph.connected_components(graph, directed=False)[1]
+        groups: dict[int, dict[tuple[int, int], float]] = {}
+        for pair, value in fitting.items():
+            groups.setdefault(int(owner[pair[0]]), {})[pair] = value
+        return list(groups.values())
 
     def pair(self, i: int, j: int, voxel: float) -> dict[str, Any]:
         common = self.common[i, j]
@@ -161,6 +164,19 @@ class _Table:
             "dice": float(2 * common / (self.sizes[0][i] + self.sizes[1][j])),
             "volume": float(self.sizes[1][j] * voxel),
         }
+
+
+def _best(group: dict[tuple[int, int], float]) -> list[tuple[int, int]]:
+    """Return the matches of a group that have the largest sum, each object at most once."""
+    if len(group) == 1:
+        return list(group)
+    rows, columns = (sorted({pair[side] for pair in group}) for side in (0, 1))
+    gain = np.zeros((len(rows), len(columns)))
+    row, column = ({n: at for at, n in enumerate(names)} for names in (rows, columns))
+    for (i, j), value in group.items():
+        gain[row[i], column[j]] = value
+    found = zip(*optimize.linear_sum_assignment(gain, maximize=True), strict=True)
+    return [(rows[r], columns[c]) for r, c in found if gain[r, c] > 0]
 
 
 def _sizes(labels: np.ndarray) -> dict[int, int]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,11 @@ class Case:
     reference: Volume
     rows: list[dict[str, Any]]
     errors: list[tuple[int, Error]]
+
+    def without_voxels(self) -> "Case":
+        """Return the case with volumes that keep their grid, but take no memory: for the tables, not for pictures."""
+        hollow = [v.replace(data=np.broadcast_to(np.uint8(0), v.data.shape)) for v in (self.predicted, self.reference)]
+        return replace(self, predicted=hollow[0], reference=hollow[1])
 
     def mean(self, score: str) -> float:
         """Return the mean of a score over all labels and frames to which it applies; NaN where it applies to none."""

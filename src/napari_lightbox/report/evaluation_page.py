@@ -26,7 +26,9 @@ OUTCOMES = {
     4: Label("another label", "#f0e442"),
 }
 FILES = ("scores.csv", "errors.csv", "evaluation.json", "report.html")
-_CASES, _ERRORS, _ROWS = 12, 3, 400
+# Cases that are drawn.
+DRAWN = 12
+_ERRORS, _ROWS = 3, 400
 _WORDS = {
     "dice": "Dice", "surface_dice": "surface Dice", "hd95": "HD95 (mm)", "hd": "HD (mm)", "assd": "ASSD (mm)",
     "reference_ml": "reference (ml)", "difference_ml": "difference (ml)",
@@ -147,10 +149,10 @@ def _page(cases, over_all, images, failed, tolerance: float) -> str:
             "Means with their 95 % intervals (bootstrap over cases). A structure that was missed counts with a Dice of "
             "0 and an infinite distance; one that neither has counts nowhere."))]  # fmt: skip
         parts += [page.heading("Cases, worst first"), page.panel(_case_table(ordered))]
-    for case in ordered[:_CASES]:
+    for case in ordered[:DRAWN]:
         parts += [page.heading(case.name), *_case_panels(case, images.get(case.name), tolerance)]
-    if len(ordered) > _CASES:
-        parts.append(page.quiet(f"{len(ordered) - _CASES} better cases are in scores.csv and errors.csv only."))
+    if len(ordered) > DRAWN:
+        parts.append(page.quiet(f"{len(ordered) - DRAWN} better cases are in scores.csv and errors.csv only."))
     parts += [page.heading("Made with"), page.panel(page.pairs(words.versions()))]
     parts.append(page.quiet("Made by napari-lightbox. For research and teaching, not for clinical use."))
     return page.document(title, parts)
