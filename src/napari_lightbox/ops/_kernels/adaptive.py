@@ -378,7 +378,7 @@ def filter_tile(voxels, reach, middle, out, max_size, borrow, together=_TOGETHER
 
 @contextmanager
 def _all_extremes(voxels, reach, size, shape, borrow) -> Iterator[tuple[np.ndarray, ...]]:
-    """Find the extremes of all windows and their counts, as `next_1` takes them."""
+    """Find the extremes of all windows and their counts, as `together_1` takes them."""
     stack = (voxels.shape[0], *shape[1:])
     planes = (3, voxels[0].size)
     wanted = [(t, math.prod(lengths)) for lengths in (stack, stack, planes) for t in (voxels.dtype, np.dtype(np.int16))]
