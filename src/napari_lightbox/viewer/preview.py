@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Labels, Layer
 from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QDockWidget, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from .. import remarks
 from ..catalogue import Operation
@@ -145,8 +145,15 @@ class Preview(QWidget):
         if not enabled or not self.box.isChecked() or self._hidden:
             return False
         window = main_window(self._viewer)
-        # A dock behind another one was never shown, and so never hidden.
-        return self.isVisible() or window is None or not window.isVisible()
+        # A dock behind another one was never shown, and so never hidden; or it was moved out of the window.
+        return (self.isVisible() and not self._covered()) or window is None or not window.isVisible()
+
+    def _covered(self) -> bool:
+        """Whether the dock lies behind another one: Qt then keeps it where nothing is seen."""
+        widget = self.parent()
+        while widget is not None and not isinstance(widget, QDockWidget):
+            widget = widget.parent()
+        return widget is not None and widget.visibleRegion().isEmpty()
 
     def request(self, *_) -> None:
         """Compute the preview anew: a parameter, a layer or a voxel has changed."""
