@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import linecache
 import pkgutil
 
 import numpy as np
@@ -19,6 +20,8 @@ MODULES = [
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # Before every example the debugger of doctest would ask the disk about every source file that was ever read.
+    monkeypatch.setattr(linecache, "checkcache", lambda filename=None: None)
     module = importlib.import_module(name)
     found = doctest.testmod(module, extraglobs={"np": np, "lb": lb}, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert found.failed == 0
