@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from plain_errors import plain_errors
 from scipy import ndimage
 
 from napari_lightbox.errors import InputError
@@ -81,6 +82,33 @@ def test_what_holds_for_any_two_maps(seed):
         assert error.depth == pytest.approx(brute_depth(error, found.map, truth, spacing))
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_all_errors_are_those_of_the_plain_way(seed):
+    """Blobs of few labels that touch, part and come together, in one to three axes."""
+    rng = np.random.default_rng(seed)
+    ndim = 3 if seed % 2 else 1 + seed // 2 % 2
+    shape = tuple(rng.integers(1, (60, 30, 14)[ndim - 1], ndim))
+    steps = tuple(rng.choice([0.5, 1.0, 1.3, 3.0], ndim))
+    dtype = (np.uint8, np.int16, np.int64, np.uint32)[seed % 4]
+    labels = rng.choice(100, 4).astype(dtype)
+    labels[0] = 0
+    maps = [labels[rng.integers(0, 4, shape)]]
+    for _ in range(1 + seed % 3):
+        # Every voxel takes the label of a neighbour here and there: blobs of some voxels.
+        maps[0] = np.where(rng.random(shape) < 0.7, np.roll(maps[0], 1, axis=int(rng.integers(ndim))), maps[0])
+    other = np.where(rng.random(shape) < 0.1, labels[rng.integers(0, 4, shape)], maps[0])
+    maps.append(np.roll(other, 1, axis=0) if seed % 5 else other)
+    found = find_errors(*maps, steps)
+    assert [e.voxels for e in found.table] == sorted((e.voxels for e in found.table), reverse=True)
+    # Of errors of one size, the order is that of their deepest voxels, of which several may be equally deep.
+    rows = sorted(found.table, key=lambda e: (e.centre, e.predicted, e.reference))
+    expected = sorted(plain_errors(*maps, steps), key=lambda row: (row[5], row[1], row[2]))
+    assert [(e.kind, e.predicted, e.reference, e.voxels) for e in rows] == [row[:4] for row in expected]
+    np.testing.assert_allclose([e.depth for e in rows], [row[4] for row in expected], rtol=1e-12)
+    np.testing.assert_allclose([e.centre for e in rows], [row[5] for row in expected], rtol=1e-12)
+    assert [found.map[e.voxel] for e in rows] == [e.number for e in rows]
+
+
 def test_a_speck_beside_a_large_gap_does_not_make_it_a_split():
     truth, guess = np.zeros((6, 30), int), np.zeros((6, 30), int)
     truth[1:5, 2:28] = 1
@@ -125,3 +153,5 @@ def test_bad_input_is_one_sentence():
         find_errors(np.full((3, 3), 0.5), np.zeros((3, 3), int))
     with pytest.raises(InputError, match="probability"):
         find_errors(*scene(), probability=np.zeros(3))
+    with pytest.raises(InputError, match="one frame at a time"):
+        find_errors(np.zeros((2, 1, 1, 2), int), np.zeros((2, 1, 1, 2), int))
