@@ -26,16 +26,19 @@ from ..progress import track
 from ..types import LabelArray
 from . import _check, _surface, _surfels, _tiles
 from ._agreement import bland_altman, bootstrap, cohen_kappa, compare_paired, icc
+from ._detection import detections, froc, lesions_by_size
 from ._errors import find_errors
 from ._instances import per_instance
+from ._outlines import boundary_iou, centreline_dice
 from ._rates import rates
 from ._regions import values_of
 from ._scores import brier, calibration, precision_recall, roc
+from ._slices import per_slice
 
 __all__ = [
-    "assd", "bland_altman", "bootstrap", "brier", "calibration", "cohen_kappa", "compare_paired", "confusion", "dice",
-    "find_errors", "hausdorff", "icc", "masd", "per_instance", "precision_recall", "rates", "roc", "surface_agreement",
-    "surface_dice",
+    "assd", "bland_altman", "bootstrap", "boundary_iou", "brier", "calibration", "centreline_dice", "cohen_kappa",
+    "compare_paired", "confusion", "detections", "dice", "find_errors", "froc", "hausdorff", "icc", "lesions_by_size",
+    "masd", "per_instance", "per_slice", "precision_recall", "rates", "roc", "surface_agreement", "surface_dice",
 ]  # fmt: skip
 
 _SLAB = 1 << 22
