@@ -52,6 +52,50 @@ def test_one_error_of_each_kind():
         assert (found.map == error.number).sum() == error.voxels
 
 
+def plant(kind, number, guess, truth):
+    """Put an object with one error of a kind into a cell of 12 x 20 x 20 voxels; return its voxels and its depth."""
+    by = 1 + number % 3
+    whole = (slice(2, 10), slice(4, 16), slice(4, 10))
+    if kind != "invented":
+        truth[whole] = guess[whole] = number
+    if kind == "missed":
+        guess[whole] = 0
+        return 8 * 12 * 6, 3.0
+    if kind == "invented":
+        guess[2 : 2 + by, 4:6, 4:6] = number
+        return 4 * by, np.inf
+    if kind == "too small":
+        guess[2 : 2 + by, 4:16, 4:10] = 0
+        return by * 72, 3.0 if by == 3 else float(by)
+    if kind == "too large":
+        guess[2:10, 16 : 16 + by, 4:10] = number
+        return 8 * by * 6, float(by)
+    if kind == "confused":
+        guess[2:10, 4 : 4 + by, 4:10] = number + 100
+        return 8 * by * 6, float(by)
+    if kind == "split":
+        guess[2:10, 9 : 9 + by, 4:10] = 0
+        return 8 * by * 6, 3.0
+    truth[2:10, 9 : 9 + by, 4:10] = 0  # merged: two objects of the reference, and a bridge
+    return 8 * by * 6, float((by + 1) // 2)
+
+
+def test_thirty_planted_errors_are_listed_and_nothing_else():
+    truth, guess = np.zeros((2, 36, 40, 100), np.uint8)
+    expected = {}
+    for number in range(1, 31):
+        z, y, x = np.unravel_index(number - 1, (3, 2, 5))
+        cell = (slice(12 * z, 12 * z + 12), slice(20 * y, 20 * y + 20), slice(20 * x, 20 * x + 20))
+        kind = KINDS[number % len(KINDS)]
+        voxels, depth = plant(kind, number, guess[cell], truth[cell])
+        expected[number] = (kind, voxels, depth)
+    found = find_errors(guess, truth, (1, 1, 1))
+    assert len(found.table) == 30
+    rows = {error.reference or error.predicted: (error.kind, error.voxels, error.depth) for error in found.table}
+    assert rows == expected
+    assert {error.kind for error in found.table} == set(KINDS)
+
+
 def brute_depth(error, numbers, truth, spacing):
     places = np.argwhere(numbers == error.number) * spacing
     label = error.reference or error.predicted

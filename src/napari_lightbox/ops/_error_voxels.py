@@ -42,10 +42,10 @@ class Wrong:
     @classmethod
     def between(cls, predicted: np.ndarray, reference: np.ndarray) -> "Wrong":
         """Compare two maps of one to three axes."""
-        maps = [_volume(a) for a in (predicted, reference)]
+        maps = [volume(a) for a in (predicted, reference)]
         index = np.flatnonzero(maps[0] != maps[1])
         labels = [a.reshape(-1)[index] for a in maps]
-        piece, count = _pieces(index, _pair_codes(*labels), maps[0].shape)
+        piece, count = pieces(index, pair_codes(*labels), maps[0].shape)
         return cls(*maps, index, *labels, piece, count)
 
     def places(self, chosen: np.ndarray | slice) -> np.ndarray:
@@ -72,19 +72,19 @@ def neighbours(wrong: Wrong, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, n
         yield here, wrong.index[here] + (step[0] * shape[1] + step[1]) * shape[2] + step[2]
 
 
-def _volume(labels: np.ndarray) -> np.ndarray:
+def volume(labels: np.ndarray) -> np.ndarray:
     labels = labels.view(np.uint8) if labels.dtype.kind == "b" else labels
     return np.ascontiguousarray(labels).reshape((1,) * (3 - labels.ndim) + labels.shape)
 
 
-def _pair_codes(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def pair_codes(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return one number for each pair of labels."""
     if max(predicted.dtype.itemsize, reference.dtype.itemsize) > 4:
         predicted, reference = (np.unique(a, return_inverse=True)[1] for a in (predicted, reference))
     return predicted.astype(np.int64) << 32 | (reference.astype(np.int64) & 0xFFFFFFFF)
 
 
-def _pieces(index: np.ndarray, code: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
+def pieces(index: np.ndarray, code: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
     """Return the number of the connected piece of each voxel, and how many pieces there are.
 
     Voxels that follow each other in a row are one run; the runs that touch form a graph.

@@ -27,18 +27,21 @@ from ..types import LabelArray
 from . import _check, _surface, _surfels, _tiles
 from ._agreement import bland_altman, bootstrap, cohen_kappa, compare_paired, icc
 from ._detection import detections, froc, lesions_by_size
+from ._doubts import find_doubts
 from ._errors import find_errors
 from ._instances import per_instance
 from ._outlines import boundary_iou, centreline_dice
 from ._rates import rates
 from ._regions import values_of
+from ._rules import RULES, Rule
 from ._scores import brier, calibration, precision_recall, roc
 from ._slices import per_slice
 
 __all__ = [
-    "assd", "bland_altman", "bootstrap", "boundary_iou", "brier", "calibration", "centreline_dice", "cohen_kappa",
-    "compare_paired", "confusion", "detections", "dice", "find_errors", "froc", "hausdorff", "icc", "lesions_by_size",
-    "masd", "per_instance", "per_slice", "precision_recall", "rates", "roc", "surface_agreement", "surface_dice",
+    "RULES", "Rule", "assd", "bland_altman", "bootstrap", "boundary_iou", "brier", "calibration", "centreline_dice",
+    "cohen_kappa", "compare_paired", "confusion", "detections", "dice", "find_doubts", "find_errors", "froc",
+    "hausdorff", "icc", "lesions_by_size", "masd", "per_instance", "per_slice", "precision_recall", "rates", "roc",
+    "surface_agreement", "surface_dice",
 ]  # fmt: skip
 
 _SLAB = 1 << 22
