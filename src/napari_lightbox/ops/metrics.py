@@ -36,12 +36,13 @@ from ._regions import values_of
 from ._rules import RULES, Rule
 from ._scores import brier, calibration, precision_recall, roc
 from ._slices import per_slice
+from ._versus import compare_errors
 
 __all__ = [
     "RULES", "Rule", "assd", "bland_altman", "bootstrap", "boundary_iou", "brier", "calibration", "centreline_dice",
-    "cohen_kappa", "compare_paired", "confusion", "detections", "dice", "find_doubts", "find_errors", "froc",
-    "hausdorff", "icc", "lesions_by_size", "masd", "per_instance", "per_slice", "precision_recall", "rates", "roc",
-    "surface_agreement", "surface_dice",
+    "cohen_kappa", "compare_errors", "compare_paired", "confusion", "detections", "dice", "find_doubts", "find_errors",
+    "froc", "hausdorff", "icc", "lesions_by_size", "masd", "per_instance", "per_slice", "precision_recall", "rates",
+    "roc", "surface_agreement", "surface_dice",
 ]  # fmt: skip
 
 _SLAB = 1 << 22
