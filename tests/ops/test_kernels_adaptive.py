@@ -105,6 +105,40 @@ def test_images_of_one_value_and_of_one_voxel(monkeypatch):
         np.testing.assert_array_equal(filters.adaptive_median(image, 15), image)
 
 
+def test_zeros_of_both_signs_are_one_number(monkeypatch):
+    assert ready("f", 2)
+    image = np.random.default_rng(2).choice(np.array([-1, -0.0, 0.0, 1, 2], np.float32), (30, 70))
+    for max_size in (3, 5, 15):
+        found = filters.adaptive_median(image, max_size)
+        np.testing.assert_array_equal(found, without_kernels(monkeypatch, filters.adaptive_median, image, max_size))
+
+
+def by_definition(image, max_size):
+    """Return the adaptive median, voxel by voxel, in Python's whole numbers."""
+    result, reach = image.copy(), max_size // 2
+    padded = np.pad(image, reach, mode="symmetric")
+    for place in np.ndindex(image.shape):
+        for size in range(3, max_size + 1, 2):
+            window = padded[tuple(slice(p + reach - size // 2, p + reach + size // 2 + 1) for p in place)]
+            low, *_, high = ordered = sorted(window.ravel().tolist())
+            middle = ordered[len(ordered) // 2]
+            if low < middle < high or size == max_size:
+                passed = low < middle < high and low < int(image[place]) < high
+                result[place] = image[place] if passed else middle
+                break
+    return result
+
+
+@pytest.mark.parametrize("dtype", ["q", "Q"])
+def test_all_digits_of_large_whole_numbers_count(rng, monkeypatch, dtype):
+    assert ready(dtype, 2)
+    most = np.iinfo(dtype).max
+    image = rng.choice(np.array([most, most - 1, most - 2, most - 3], dtype), (12, 13))
+    truth = by_definition(image, 5)
+    np.testing.assert_array_equal(filters.adaptive_median(image, 5), truth)
+    np.testing.assert_array_equal(without_kernels(monkeypatch, filters.adaptive_median, image, 5), truth)
+
+
 def test_what_has_no_kernel_goes_the_plain_way():
     one = np.zeros((5, 5), np.int16)
     assert _adaptive.compiled(one, 33, "reflect") is None

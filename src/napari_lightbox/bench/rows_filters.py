@@ -10,6 +10,8 @@ from ..ops import filters
 from .task import Peer, Row, Task, exactly, scan, shape_of, size_text, within
 
 _SHAPE = (128, 256, 256)
+# For large windows, at which other libraries take microseconds for each voxel.
+_FEW, _FEW_PLANES = (32, 128, 128), (4, 512, 512)
 # What SimpleITK and OpenCV do at a border.
 _BORDER = "nearest"
 
@@ -33,8 +35,8 @@ def _skimage_median(image: np.ndarray, size: int) -> Callable[[], np.ndarray]:
     return lambda: rank.median(image, window)
 
 
-def _median(dtype: str, size: int, scale: float) -> Task:
-    image = scan(shape_of(_SHAPE, scale), dtype)
+def _median(dtype: str, size: int, scale: float, shape: tuple[int, ...] = _SHAPE) -> Task:
+    image = scan(shape_of(shape, scale), dtype)
     peers = [
         Peer("SimpleITK", partial(_itk_median, image, size // 2), exactly),
         Peer("scipy", partial(_scipy_median, image, size), exactly),
@@ -50,8 +52,8 @@ def _opencv_median(image: np.ndarray, size: int) -> Callable[[], np.ndarray]:
     return lambda: np.stack([cv2.medianBlur(plane, size) for plane in image])
 
 
-def _median_planes(size: int, scale: float) -> Task:
-    image = scan(shape_of(_SHAPE, scale), "uint8")
+def _median_planes(size: int, scale: float, shape: tuple[int, ...] = _SHAPE) -> Task:
+    image = scan(shape_of(shape, scale), "uint8")
 
     peers = [
         Peer("cv2", partial(_opencv_median, image, size), exactly),
@@ -147,6 +149,14 @@ ROWS = [
     *(
         Row("median", f"median {size} x {size}, uint8, planes", partial(_median_planes, size), quick=size < 7)
         for size in (3, 5, 7)
+    ),
+    *(
+        Row("median", f"median 9 x 9 x 9, {dtype}", partial(_median, dtype, 9, shape=_FEW), quick=dtype == "int16")
+        for dtype in ("int16", "float32")
+    ),
+    *(
+        Row("median", f"median {size} x {size}, uint8, planes", partial(_median_planes, size, shape=_FEW_PLANES))
+        for size in (15, 31)
     ),
     Row("adaptive_median", "adaptive median up to 7, 35 % salt and pepper", partial(_adaptive, False)),
     Row("adaptive_median", "adaptive median up to 7, background as the pepper", partial(_adaptive, True), quick=False),

@@ -41,20 +41,7 @@ def run(image: np.ndarray, max_size: int, mode: str, result: np.ndarray, plain: 
     plain_tile : int
         Voxels of a block that the plain way takes at a time.
     """
-    fast = compiled(image, max_size, mode)
-    if fast is None:
-        _tiles.run(plain, _tiles.blocks(image.shape, plain_tile), "tiles")
-        return
-
-    def work(block: _tiles.Block) -> None:
-        if fast.fill(result, block):
-            return
-        for part in _ranks.parts(block, plain_tile):
-            if not fast.fill(result, part):
-                plain(part)
-
-    most = _MOST_WORK // max_size**image.ndim
-    _tiles.run(work, fast.numbers.tiles(image.shape, plain_tile, most), "tiles")
+    _ranks.run(lambda: compiled(image, max_size, mode), result, plain, plain_tile)
 
 
 def compiled(image: np.ndarray, max_size: int, mode: str) -> "Compiled | None":
@@ -90,6 +77,10 @@ class Compiled:
         self.numbers = _ranks.Numbers(image, [max_size // 2] * image.ndim, mode)
         self.medians = _ranks.Compiled(image, (3,) * image.ndim, mode, (0, 1, 2), medians)
 
+    def tiles(self, shape: tuple[int, ...], plain_tile: int) -> list[_tiles.Block]:
+        """Cut an image into tiles none of which takes much longer than a second."""
+        return self.numbers.tiles(shape, plain_tile, _MOST_WORK // self.max_size ** len(shape))
+
     def fill(self, result: np.ndarray, block: _tiles.Block) -> bool:
         """Work out a block of a result; False, and nothing done, where the voxels hold NaN."""
         numbers, shape = self.numbers, tuple(s.stop - s.start for s in block)
@@ -112,7 +103,7 @@ class Compiled:
                 self.max_size,
                 _ranks.rooms,
             )
-            numbers.store(found, result, block)
+            result[block] = numbers.decode(found).reshape(shape)
         return True
 
 
@@ -148,11 +139,15 @@ class _Stage:
         self.sizes = (size,) * padded.ndim
         self.shape = padded[inside].shape
         self.centre = padded[inside].ravel()
-        self.low = ndimage.minimum_filter(padded, size)[inside].ravel()
-        self.high = ndimage.maximum_filter(padded, size)[inside].ravel()
-        self.nan = None if nan is None else ndimage.maximum_filter(nan, size)[inside].ravel()
         edge = reach - size // 2
         self.trimmed = padded[tuple(slice(edge, n - edge) for n in padded.shape)]
+        if padded.dtype.kind in "iu" and padded.dtype.itemsize == 8:
+            # scipy's filters pass doubles on, which lose digits beyond 2 ** 53.
+            self.low, self.high = (_extremes(pick, self.trimmed, size) for pick in (np.minimum, np.maximum))
+        else:
+            self.low = ndimage.minimum_filter(padded, size)[inside].ravel()
+            self.high = ndimage.maximum_filter(padded, size)[inside].ravel()
+        self.nan = None if nan is None else ndimage.maximum_filter(nan, size)[inside].ravel()
 
     def decide(self, at: np.ndarray, suspects: np.ndarray, last: bool):
         """Return which voxels `at` are done, new values for all, and the values most medians are stuck at."""
@@ -183,6 +178,13 @@ class _Stage:
         views = sliding_window_view(self.trimmed, self.sizes)
         middle[unknown] = _windows.medians_at(views, np.unravel_index(at[unknown], self.shape))
         return middle
+
+
+def _extremes(pick: np.ufunc, block: np.ndarray, size: int) -> np.ndarray:
+    """Return the extreme of every window of `size` that lies wholly inside `block`, flat."""
+    for axis in range(block.ndim):
+        block = pick.reduce(sliding_window_view(block, size, axis), axis=-1)
+    return block.ravel()
 
 
 def _box_count(mask: np.ndarray, size: int) -> np.ndarray:

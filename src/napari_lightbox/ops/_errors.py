@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import InputError
 from ..progress import report
 from ..types import ImageArray, LabelArray
-from . import _check, _error_depths, _runs
+from . import _check, _error_depths, _labelling, _runs, _surface
 from ._error_voxels import Wrong, neighbours
 
 KINDS = ("missed", "invented", "split", "merged", "confused", "too small", "too large")
@@ -123,6 +123,7 @@ def find_errors(
         if values is not None:
             extra[name] = _check.image(values, name)
             _check.same_shape(predicted, extra[name], ("predicted", name))
+    _surface.expect(predicted.size)
     wrong = Wrong.between(predicted, reference)
     report("voxels that are wrong", len(wrong.index), None)
     depths = _error_depths.depths(wrong, tuple(steps.tolist()))
@@ -221,12 +222,19 @@ class _Objects:
 
     def __init__(self, volume: np.ndarray) -> None:
         self.labels = volume.reshape(-1)
-        found = _runs.regions(volume, 3)
-        high, wide = volume.shape[1:]
-        self._starts = np.concatenate([(r.plane * high + r.row) * wide + r.start for r in found.slabs])
-        self._numbers = np.concatenate([r.region for r in found.slabs])
-        self.sizes = found.size
-        self._of = self._by_label(found.value, found.size)
+        found = _labelling.find(volume, 3)
+        if found is None:
+            regions = _runs.regions(volume, 3)
+            high, wide = volume.shape[1:]
+            self._starts = np.concatenate([(r.plane * high + r.row) * wide + r.start for r in regions.slabs])
+            self._numbers = np.concatenate([r.region for r in regions.slabs])
+            self.sizes, values = regions.size, regions.value
+        else:
+            lines = np.repeat(np.arange(len(found.first) - 1), np.diff(found.first))
+            self._starts, self._numbers = lines * volume.shape[2] + found.starts[:-1], found.number
+            self.sizes, values = found.size, np.empty(len(found.size), volume.dtype)
+            values[found.number] = self.labels[self._starts]
+        self._of = self._by_label(values, self.sizes)
 
     @staticmethod
     def _by_label(values: np.ndarray, sizes: np.ndarray) -> Mapping[int, int]:

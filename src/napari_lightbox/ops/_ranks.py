@@ -8,7 +8,7 @@ types of one width. Tiles with NaN, which has no place in an order, are left to 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import product
+from typing import Protocol
 
 import numpy as np
 
@@ -17,13 +17,17 @@ from ._ready import Key, Variants
 
 # Voxels after which compiling a variant is worth its while: some seconds of the plain way.
 KERNELS = Variants("median", after=1 << 21)
-# Largest tile, in voxels. In smaller ones more of the work is for the sake of the surroundings.
-_TILE = 1 << 18
+# Largest tile, in bytes: it should stay in a core's cache. In smaller ones more of the work is for the surroundings.
+_TILE = 1 << 20
 _LEAST_TILE = 1 << 16
 # Rows of up to so many voxels are not cut: the longer they are, the less it takes to copy them.
 _ROW = 1024
 # Bytes of scratch memory that are kept for the next tile or image.
 _MOST_SPARE = 1 << 25
+# Bytes of a line of the cache.
+_LINE = 64
+# Where along an axis that an image has not its voxels stand.
+_HERE = np.zeros(1, np.int64)
 # What must be done to a type of voxels: nothing, turn the first bit over, or turn all others over where it is set.
 AS_IS, TURNED, FLOAT = 0, 1, 2
 
@@ -95,40 +99,66 @@ class Numbers:
     """
 
     def __init__(self, image: np.ndarray, reach: Sequence[int], mode: str) -> None:
+        self.voxel = image.dtype
         self.dtype, self.kind = stand_in(image.dtype)
-        self.image, self.reach, self.mode = image.view(self.dtype), reach, mode
+        self.image, self.reach = image.view(self.dtype), reach
+        # Which voxel stands at each place along an axis, from the first of the surroundings on.
+        self._index = [
+            _tiles.border_index(-r, n + r, n, mode).astype(np.int64) for r, n in zip(reach, image.shape, strict=True)
+        ]
         self._first_bit = self.dtype.type(128 if self.dtype.kind == "u" else np.iinfo(self.dtype).min)
+        # What stands for infinity in floats of this width: no number but NaN lies beyond it, on either side.
+        width = max(2, self.dtype.itemsize)
+        self.infinity = np.array(np.inf, f"f{width}").view(f"i{width}").astype(self.dtype)[()]
 
     def shape(self, block: _tiles.Block) -> tuple[int, ...]:
         """Return the shape of a block with its surroundings."""
         return tuple(s.stop - s.start + 2 * r for s, r in zip(block, self.reach, strict=True))
 
-    def tiles(self, shape: tuple[int, ...], plain_tile: int, most: int = _TILE) -> list[_tiles.Block]:
+    def tiles(self, shape: tuple[int, ...], plain_tile: int, most: float = math.inf) -> list[_tiles.Block]:
         """Cut an image into tiles of at most `most` voxels, at least two for each thread.
 
         A tile with NaN goes the plain way and must not take too long there, where tiles have `plain_tile` voxels.
         """
-        voxels = min(most, max(_LEAST_TILE, min(_TILE, math.prod(shape) // (2 * _tiles.workers()))))
+        share = max(_LEAST_TILE, min(_TILE // self.dtype.itemsize, math.prod(shape) // (2 * _tiles.workers())))
+        voxels = int(min(most, share))
         return _tiles.blocks(shape, min(voxels, 4 * plain_tile) if self.kind == FLOAT else voxels, _ROW)
 
     def fetch(self, block: _tiles.Block, target: np.ndarray) -> bool:
         """Copy a block with its surroundings into a flat array; False where it holds NaN."""
-        surround(self.image, block, self.reach, self.mode, target.reshape(self.shape(block)))
-        if self.kind == AS_IS:
-            return True
         from ._kernels import keys
 
-        width = max(2, self.dtype.itemsize)
-        infinity = np.array(np.inf, f"f{width}").view(f"i{width}").astype(self.dtype)[()]
-        return not keys.encode_1(target, self.kind, self._first_bit, infinity)
+        image = self.image
+        shape, flat = self.shape(block), (0,) * (3 - image.ndim)
+        places = [index[s.start : s.stop + 2 * r] for index, s, r in zip(self._index, block, self.reach, strict=True)]
+        first, behind = block[-1].start - self.reach[-1], block[-1].stop + self.reach[-1]
+        return not keys.fetch_2(
+            image.ctypes.data,
+            flat + image.strides,
+            (*(_HERE for _ in flat), *places),
+            (max(0, -first), min(behind, image.shape[-1]) - first),
+            target.reshape((1,) * len(flat) + shape),
+            self.kind,
+            self._first_bit,
+            self.infinity,
+        )
 
-    def store(self, found: np.ndarray, result: np.ndarray, block: _tiles.Block) -> None:
-        """Turn whole numbers, flat, back into voxels, and copy them into a block of the result."""
+    def decode(self, numbers: np.ndarray) -> np.ndarray:
+        """Turn whole numbers, flat, back into voxels, in place; return these."""
         if self.kind != AS_IS:
             from ._kernels import keys
 
-            keys.decode_1(found, self.kind, self._first_bit)
-        result[block] = found.view(result.dtype).reshape([s.stop - s.start for s in block])
+            keys.decode_1(numbers, self.kind, self._first_bit)
+        return numbers.view(self.voxel)
+
+    def decode_block(self, numbers: np.ndarray, first: int, steps: Sequence[int], shape: Sequence[int]) -> None:
+        """Turn the whole numbers of a block of an image back into voxels, in place, see `steps_of`."""
+        if self.kind != AS_IS:
+            from ._kernels import keys
+
+            flat = (1,) * (3 - len(shape))
+            steps = (0, 0, *steps[:-1])[-2:]
+            keys.decode_block_1(numbers, first, steps, flat + tuple(shape), self.kind, self._first_bit)
 
 
 class Compiled:
@@ -152,24 +182,23 @@ class Compiled:
         self.axes, self.kernel = axes, kernel
         self.numbers = Numbers(image, [size // 2 for size in sizes], mode)
 
+    def tiles(self, shape: tuple[int, ...], plain_tile: int) -> list[_tiles.Block]:
+        """Cut an image into tiles, see `Numbers.tiles`."""
+        return self.numbers.tiles(shape, plain_tile)
+
     def fill(self, result: np.ndarray, block: _tiles.Block) -> bool:
         """Work out a block of a contiguous result; False, and nothing done, where the voxels hold NaN."""
         numbers, shape = self.numbers, [s.stop - s.start for s in block]
         padded = numbers.shape(block)
         count = math.prod(padded)
-        straight = numbers.kind == AS_IS
-        wanted = [count + self.kernel.lanes, self.kernel.room, 0 if straight else math.prod(shape)]
-        with rooms(*[(numbers.dtype, length) for length in wanted]) as (voxels, lists, found):
+        wanted = (numbers.dtype, count + self.kernel.lanes), (numbers.dtype, self.kernel.room)
+        with rooms(*wanted) as (voxels, lists):
             if not numbers.fetch(block, voxels[:count]):
                 return False
-            if straight:
-                out, steps = result.reshape(-1).view(numbers.dtype), steps_of(result.shape)
-                first = sum(s.start * step for s, step in zip(block, steps, strict=True))
-            else:
-                out, steps, first = found, steps_of(shape), 0
+            out, steps = result.reshape(-1).view(numbers.dtype), steps_of(result.shape)
+            first = sum(s.start * step for s, step in zip(block, steps, strict=True))
             self.find(voxels, (0, steps_of(padded)), out, (first, steps), shape, lists)
-            if not straight:
-                numbers.store(found, result, block)
+            numbers.decode_block(out, first, steps, shape)
         return True
 
     def find(self, voxels: np.ndarray, at: tuple, out: np.ndarray, to: tuple, shape: Sequence[int], lists: np.ndarray):
@@ -202,15 +231,23 @@ def steps_of(shape: Sequence[int]) -> list[int]:
     return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
-def run(
-    image: np.ndarray, sizes: Sequence[int], rank: int, mode: str, result: np.ndarray, plain: Callable, plain_tile: int
-) -> None:
-    """Work out an order statistic, the compiled way where it is ready.
+class Way(Protocol):
+    """A compiled way to work out an image."""
+
+    def tiles(self, shape: tuple[int, ...], plain_tile: int) -> list[_tiles.Block]:
+        """Cut an image into tiles; `plain_tile` is as for `run`."""
+
+    def fill(self, result: np.ndarray, block: _tiles.Block) -> bool:
+        """Work out a block of a contiguous result; False, and nothing done, where the plain way is needed."""
+
+
+def run(find: Callable[[], Way | None], result: np.ndarray, plain: Callable, plain_tile: int) -> None:
+    """Work out an image, the compiled way where it is ready, also from when it becomes so.
 
     Parameters
     ----------
-    image, sizes, rank, mode
-        As in `Compiled`.
+    find : callable
+        Gives the compiled way if it is ready now.
     result : ndarray
         Contiguous, of the shape and type of the image.
     plain : callable
@@ -218,19 +255,19 @@ def run(
     plain_tile : int
         Voxels of a block that the plain way takes at a time.
     """
-    fast = compiled(image, sizes, rank, mode)
-    if fast is None:
-        _tiles.run(plain, _tiles.blocks(image.shape, plain_tile), "tiles")
-        return
+    fast = find()
 
     def work(block: _tiles.Block) -> None:
-        if fast.fill(result, block):
-            return
-        for part in parts(block, plain_tile):
-            if not fast.fill(result, part):
-                plain(part)
+        now = fast or find()
+        if now is None:
+            plain(block)
+        elif not now.fill(result, block):
+            for part in parts(block, plain_tile):
+                if not now.fill(result, part):
+                    plain(part)
 
-    _tiles.run(work, fast.numbers.tiles(image.shape, plain_tile), "tiles")
+    shape = result.shape
+    _tiles.run(work, fast.tiles(shape, plain_tile) if fast else _tiles.blocks(shape, plain_tile), "tiles")
 
 
 _spare: list[np.ndarray] = []
@@ -249,7 +286,9 @@ def rooms(*wanted: tuple[np.dtype, int]) -> Iterator[list[np.ndarray]]:
     except IndexError:
         memory = np.empty(0, np.uint8)
     if len(memory) < sum(sizes):
-        memory = np.empty(sum(sizes), np.uint8)
+        memory = np.empty(sum(sizes) + _LINE, np.uint8)
+        # Vectors that begin with a line of the cache are fetched at once.
+        memory = memory[-memory.ctypes.data % _LINE :]
     starts = np.cumsum([0, *sizes])
     try:
         yield [
@@ -269,36 +308,3 @@ def parts(block: _tiles.Block, voxels: int) -> list[_tiles.Block]:
         return [block]
     halves = slice(start, (start + stop) // 2), slice((start + stop) // 2, stop)
     return [p for half in halves for p in parts((*block[:longest], half, *block[longest + 1 :]), voxels)]
-
-
-def surround(image: np.ndarray, block: _tiles.Block, reach: Sequence[int], mode: str, target: np.ndarray) -> None:
-    """Copy a block of `image` with `reach` more voxels on both sides of each axis into `target`.
-
-    As `_tiles.with_halo`, but what lies inside the image is copied in one piece, and so are the borders.
-    """
-    pieces = [
-        _pieces(s.start - r, s.stop + r, length, mode) for s, r, length in zip(block, reach, image.shape, strict=True)
-    ]
-    for chosen in product(*pieces):
-        places, sources = tuple(place for place, _ in chosen), [source for _, source in chosen]
-        if any(source is None for source in sources):
-            target[places] = 0
-            continue
-        found = image[tuple(s if isinstance(s, slice) else slice(None) for s in sources)]
-        for axis, source in enumerate(sources):
-            # Not `take`, which would first copy all that it takes from.
-            found = found if isinstance(source, slice) else found[(slice(None),) * axis + (source,)]
-        target[places] = found
-
-
-def _pieces(start: int, stop: int, length: int, mode: str) -> list[tuple[slice, slice | np.ndarray | None]]:
-    """Cut positions along an axis into those before, inside and behind it, and say which voxels stand there."""
-    found: list[tuple[slice, slice | np.ndarray | None]] = []
-    for first, last in ((start, min(stop, 0)), (max(start, 0), min(stop, length)), (max(start, length), stop)):
-        if first >= last:
-            continue
-        source: slice | np.ndarray | None = slice(first, last)
-        if first < 0 or last > length:
-            source = None if mode == "constant" else _tiles.border_index(first, last, length, mode)
-        found.append((slice(first - start, last - start), source))
-    return found

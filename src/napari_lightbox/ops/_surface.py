@@ -119,6 +119,11 @@ def distances(first: Mask, second: Mask, spacing: Sequence[float]) -> np.ndarray
     return found
 
 
+def expect(voxels: int) -> None:
+    """Say that distances will be asked for, in an image of so many voxels: until then the kernel may be ready."""
+    KERNELS.ask(_KEY, voxels)
+
+
 def nearest(wanted: np.ndarray, others: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Return how far each wanted place (z, y, x) lies from the nearest of some others, in mm."""
     steps = np.array((1.0,) * (3 - len(spacing)) + tuple(spacing))

@@ -11,7 +11,7 @@ from scipy import ndimage
 from ..errors import InputError
 from ..progress import track
 from ..types import Border, Device, ImageArray, OddSize
-from . import _adaptive, _check, _lines, _ranks, _tiles, _windows
+from . import _adaptive, _check, _lines, _sliding, _tiles, _windows
 from ._device import torch_device
 
 BORDERS = ("reflect", "nearest", "mirror", "constant", "wrap")
@@ -89,7 +89,7 @@ def median(image: ImageArray, size: OddSize = 3, *, mode: Border = "reflect", de
         else:
             result[block] = _windows.medians(_windows.sortable(padded), sizes)
 
-    _ranks.run(image, sizes, window // 2, mode, result, work, min(_TILE, max(1, _WORK // window)))
+    _sliding.run(image, sizes, window // 2, mode, result, work, min(_TILE, max(1, _WORK // window)))
     return result
 
 
@@ -265,7 +265,7 @@ def percentile(
         padded = _tiles.with_halo(image, block, halo, mode)
         result[block] = _windows.ranked(_windows.sortable(padded), sizes, rank)
 
-    _ranks.run(image, sizes, rank, mode, result, work, min(_TILE, max(1, _WORK // count)))
+    _sliding.run(image, sizes, rank, mode, result, work, min(_TILE, max(1, _WORK // count)))
     return result
 
 
@@ -464,7 +464,7 @@ def adaptive_median(
     -------
     ndarray
         Same shape and type as `image`. A window that holds NaN never succeeds in stage A and its median is NaN, so
-        a voxel next to a NaN becomes NaN; infinite values count as extremes.
+        a voxel next to a NaN becomes NaN; infinite values count as extremes. A zero may lose its sign.
 
     Raises
     ------

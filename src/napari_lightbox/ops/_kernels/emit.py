@@ -45,7 +45,8 @@ def sizes_as_type(**sizes: int) -> np.ndarray:
     return np.empty(0, [(name, f"S{size + 1}") for name, size in sizes.items()])
 
 
-def _sizes(record: types.Record) -> dict[str, int]:
+def sizes_of(record: types.Record) -> dict[str, int]:
+    """Return the numbers that the type of an array from `sizes_as_type` tells, from the type of its entries."""
     return {name: field.type.count - 1 for name, field in record.fields.items()}
 
 
@@ -68,13 +69,42 @@ def vectors(design: Callable[..., Block | None]) -> Callable:
     @intrinsic
     def emitted(typingctx, sizes, voxels, sources, targets):
         def write_code(context, builder, signature, arguments):
-            block = design(**_sizes(sizes.dtype))
+            block = design(**sizes_of(sizes.dtype))
             if block is not None:
                 addresses = [cgutils.unpack_tuple(builder, argument) for argument in arguments[2:]]
                 _write(builder, block, voxels.dtype, *addresses)
             return context.get_dummy_value()
 
         return types.void(sizes, voxels, sources, targets), write_code
+
+    return emitted
+
+
+def constants(count: int, design: Callable[..., tuple[int, ...]]) -> Callable:
+    """Return a function, for compiled code only, that gives numbers known when that is compiled.
+
+    Parameters
+    ----------
+    count : int
+        How many numbers.
+    design : callable
+        From the numbers that the type of the first argument tells, the numbers.
+
+    Returns
+    -------
+    callable
+        ``emitted(sizes)``: an array from `sizes_as_type`.
+    """
+
+    @intrinsic
+    def emitted(typingctx, sizes):
+        returned = types.UniTuple(types.int64, count)
+
+        def write_code(context, builder, signature, arguments):
+            found = [ir.Constant(ir.IntType(64), number) for number in design(**sizes_of(sizes.dtype))]
+            return context.make_tuple(builder, returned, found)
+
+        return returned(sizes), write_code
 
     return emitted
 
