@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_lightbox.geometry import Grid
 from napari_lightbox.ops import _resample, _resample_axes, _resample_compiled, spatial
@@ -31,6 +32,7 @@ MAPS = {
     "one voxel": ((1, 1, 1), np.diag((0.4, 0.3, 0.2)), (-0.6, -0.5, -0.6), (5, 6, 9)),
     "two voxels": ((2, 1, 2), TURN * 0.3, (0.0, -0.2, 0.1), (5, 3, 7)),
     "long lines": ((3, 4, 301), np.diag((1, 1, 0.7)), (0.2, 0.1, -3.0), (3, 4, 700)),
+    "several bricks": ((20, 12, 90), TURN, (4.0, -3.0, 2.5), (37, 11, 290)),
     "to one voxel": ((9, 20, 17), TURN, (4.0, 9.0, 8.0), (1, 1, 1)),
 }
 
@@ -78,6 +80,35 @@ def test_both_ways_agree_to_the_last_digit(rng, by_simpleitk, order, dtype):
         assert found.dtype == truth.dtype == np.dtype(dtype)
         np.testing.assert_array_equal(found, truth, err_msg=name)
         np.testing.assert_array_equal(data, kept)
+
+
+def test_single_precision_is_sure_of_what_it_rounds(rng, by_simpleitk):
+    """Values as near to a half as they get: wherever single precision might err, double precision is asked."""
+    assert Compiled("linear", np.dtype("H")).wait()
+    data = voxels(rng, (9, 40, 60), "H")
+    sure = _resample_compiled.sure_of(_resample_compiled.largest(data))
+    assert 0.4 < sure < 0.43
+    for step in (1 / 3, 0.3, 0.123, 127 / 128):
+        for turned in (0.0, 1e-3):
+            matrix = np.diag([step, step, step, 1.0])
+            matrix[0, 1] = turned
+            arguments = data, matrix, (20, 100, 150), "linear", 0
+            np.testing.assert_array_equal(_resample.pull(*arguments), by_simpleitk(*arguments))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2"])
+def test_whole_numbers_are_rounded_and_scipy_agrees_within_one(rng, dtype):
+    assert Compiled("linear", np.dtype(dtype)).wait()
+    data, matrix = voxels(rng, (12, 30, 40), dtype), matrix_of("oblique")
+    matrix[:3, 3] = 3.0, 8.0, 12.0
+    found = _resample.pull(data, matrix, (5, 12, 20), "linear", 0)
+    exact = ndimage.affine_transform(
+        data.astype(float), matrix[:3, :3], matrix[:3, 3], (5, 12, 20), order=1, cval=np.nan
+    )
+    inside = np.isfinite(exact)
+    assert inside.mean() > 0.5
+    # Half a voxel's unit, and the noise of single precision, in which a value is rounded.
+    assert np.abs(found - exact)[inside].max() <= 0.5 + 0.01
 
 
 @pytest.mark.parametrize("order", ["nearest", "linear"])
@@ -157,6 +188,15 @@ def test_nan_and_infinite_voxels_spoil_no_more_than_before(rng, by_simpleitk, dt
         for name in ("oblique", "half voxels", "swapped"):
             arguments = data, matrix_of(name), (12, 19, 23), order, np.nan
             np.testing.assert_array_equal(_resample.pull(*arguments), by_simpleitk(*arguments))
+
+
+def test_the_largest_doubles_do_not_overflow(rng, by_simpleitk):
+    most = np.finfo(float).max
+    data = rng.choice([most, -most, 0.0], (9, 20, 17))
+    assert Compiled("linear", data.dtype).wait()
+    for name in ("oblique", "half voxels", "several bricks"):
+        arguments = data, matrix_of(name), (12, 19, 23), "linear", 0.0
+        np.testing.assert_array_equal(_resample.pull(*arguments), by_simpleitk(*arguments))
 
 
 def test_any_memory_layout_and_arrays_that_may_not_be_written(rng, by_simpleitk):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
-from ..progress import report
+from ..progress import report, track
 from ..types import ImageArray, LabelArray
 from . import _check, _error_depths, _labelling, _runs, _surface
 from ._error_voxels import Wrong, neighbours
@@ -148,7 +148,7 @@ def find_errors(
             voxel=tuple(voxels[piece].tolist()),
             **{name: float(values[piece]) for name, values in means.items()},
         )
-        for number, piece in enumerate(order.tolist(), start=1)
+        for number, piece in enumerate(track(order.tolist(), "errors"), start=1)
     ]
     names = np.empty(wrong.count, np.min_scalar_type(wrong.count))
     names[order] = np.arange(1, wrong.count + 1)

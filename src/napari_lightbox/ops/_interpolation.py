@@ -34,16 +34,18 @@ def store(values: np.ndarray, out: np.ndarray, within: bool) -> None:
         np.greater_equal(values, 0.5, out=out)
         return
     if out.dtype.kind == "f" or values.dtype.kind in "iu":
-        out[...] = values
+        # What stands for infinity in float32 is infinite in half of that.
+        with np.errstate(over="ignore"):
+            out[...] = values
+        return
+    if within and out.dtype.itemsize < 8:
+        # Between whole numbers lies nothing beyond them: only splines overshoot.
+        np.rint(values, out=out, casting="unsafe")
         return
     limits = np.iinfo(out.dtype)
     top = float(limits.max)
     for block in _tiles.blocks(values.shape, _ROUND):
         rounded = np.rint(values[block])
-        if within and out.dtype.itemsize < 8:
-            # Between whole numbers lies nothing beyond them: only splines overshoot.
-            out[block] = rounded
-            continue
         # The largest 64-bit integers are no doubles: the double at or above them must not be converted.
         out[block] = np.clip(rounded, limits.min, top if top <= limits.max else np.nextafter(top, 0))
         out[block][rounded >= top] = limits.max

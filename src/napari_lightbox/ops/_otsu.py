@@ -19,7 +19,9 @@ _TYPES = {np.dtype(code) for code in ("i1", "u1", "i2", "u2", "i4", "u4", "f4", 
 _DENSE = 1 << 22
 # Voxels counted at once; in numpy few enough to stay in a core's cache.
 _SLAB = 1 << 18
-_COMPILED_SLAB = 1 << 21
+_COMPILED_SLAB = 1 << 19
+# What a table of 32 bits can count.
+_MOST = (1 << 32) - 1
 # Widest range that the compiled loop counts: its table has to stay in the cache, too.
 _NARROW = 1 << 17
 
@@ -150,18 +152,27 @@ def _count(
 ) -> np.ndarray:
     """Count the finite values of `image` by their place, or by a compiled function that counts into two tables."""
     total, lock = np.zeros(bins, np.int64), Lock()
+    # Each thread takes tables that another one has left, or new ones: they are added up once, not for every slab.
+    left: list[np.ndarray] = []
 
     def work(slab: slice) -> None:
         if compiled is None:
             count = np.bincount(place(_finite(image[slab])), minlength=bins)
-        else:
-            tables = np.zeros((2, bins), np.uint32)
-            compiled(_flat(image[slab]), tables)
-            count = tables.sum(axis=0, dtype=np.int64)
+            with lock:
+                np.add(total, count, out=total)
+            return
         with lock:
-            np.add(total, count, out=total)
+            tables = left.pop() if left else np.zeros((2, bins), np.uint32)
+        compiled(_flat(image[slab]), tables)
+        with lock:
+            left.append(tables)
 
-    _tiles.run(work, slabs, "slabs")
+    at_once = max(1, _MOST // max(1, image[slabs[0]].size)) if slabs else 1
+    for start in range(0, len(slabs), at_once):
+        _tiles.run(work, slabs[start : start + at_once], "slabs")
+        for tables in left:
+            total += tables.sum(axis=0, dtype=np.int64)
+        left.clear()
     return total
 
 

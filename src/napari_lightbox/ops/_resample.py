@@ -5,6 +5,7 @@ and direction, and an affine transform takes output indices to input indices.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from ._splines import Spline
 
 # Output voxels a slab: some tenths of a second at most.
 _SLABS = {"nearest": 1 << 23, "linear": 1 << 23, "cubic": 1 << 20}
+# Bytes that SimpleITK makes at a time: so much a process keeps when it is freed, and need not clear it once more.
+_AT_ONCE = 1 << 24
+# Voxels that a thread rounds at a time.
+_ROUND = 1 << 19
 # Positions closer than this to a voxel (in voxels) are on it.
 _ON_VOXEL = 1e-6
 _LEAST_SPLINE_LENGTH = 4
@@ -93,11 +98,12 @@ def _by_simpleitk(data, matrix, order, fill, result, slabs, until: Callable[[], 
     """Resample slabs of `result` one after the other, and stop where `until` says so; return how many are done."""
     fetch = _Fetch(data, matrix, order, fill)
     report("slabs", 0, len(slabs))
-    for done, slab in enumerate(slabs, start=1):
-        fetch.slab(slab, result[slab])
-        report("slabs", done, len(slabs))
-        if until():
-            return done
+    with ThreadPoolExecutor(_tiles.workers()) as pool:
+        for done, slab in enumerate(slabs, start=1):
+            fetch.slab(slab, result[slab], pool)
+            report("slabs", done, len(slabs))
+            if until():
+                return done
     return len(slabs)
 
 
@@ -147,17 +153,23 @@ class _Fetch:
         self.image = sitk.GetImageFromArray(np.ascontiguousarray(data))
         self.pixel_id = sitk.GetImageFromArray(np.zeros((1, 1, 1), self.pixel)).GetPixelID()
 
-    def slab(self, slab: slice, out: np.ndarray) -> None:
-        """Write one slab of the output."""
+    def slab(self, slab: slice, out: np.ndarray, pool: ThreadPoolExecutor) -> None:
+        """Write one slab of the output; the threads of `pool` help to round it."""
         size = out.shape
         linear = self.matrix[:3, :3]
         offset = linear[:, 0] * slab.start + self.matrix[:3, 3]
         if self._misses(linear, offset, size):
             out[...] = self.fill
             return
-        image = self._interpolate(linear, offset, size)
-        # The view is good for as long as the image is there.
-        store(self.sitk.GetArrayViewFromImage(image), out, within=self.order != "cubic")
+        for part in _tiles.slabs(size, _AT_ONCE // self.pixel.itemsize):
+            image = self._interpolate(linear, offset, part, size)
+            # The view is good for as long as the image is there.
+            values, target = self.sitk.GetArrayViewFromImage(image), out[part]
+
+            def write(planes: slice, values=values, target=target) -> None:
+                store(values[planes], target[planes], within=self.order != "cubic")
+
+            list(pool.map(write, _tiles.slabs(target.shape, _ROUND)))
         for axis in self.longer:
             out[_outside(linear[axis], offset[axis], size, self.shape[axis])] = self.fill
 
@@ -168,7 +180,8 @@ class _Fetch:
         high = offset + np.maximum(spans, 0).sum(axis=1)
         return bool((high < -0.5 - _ON_VOXEL).any() or (low > np.array(self.shape) - 0.5 + _ON_VOXEL).any())
 
-    def _interpolate(self, linear: np.ndarray, offset: np.ndarray, size: tuple[int, ...]):
+    def _interpolate(self, linear: np.ndarray, offset: np.ndarray, part: slice, size: tuple[int, ...]):
+        """Return some planes of a slab; each place comes of its number in the slab, wherever the slab is cut."""
         sitk = self.sitk
         if self.order == "nearest":
             offset = offset + UPWARD
@@ -176,7 +189,8 @@ class _Fetch:
         transform.SetMatrix(linear[::-1, ::-1].ravel().tolist())
         transform.SetTranslation(offset[::-1].tolist())
         resample = sitk.ResampleImageFilter()
-        resample.SetSize([int(n) for n in reversed(size)])
+        resample.SetSize([int(size[2]), int(size[1]), part.stop - part.start])
+        resample.SetOutputOrigin([0.0, 0.0, float(part.start)])
         resample.SetTransform(transform)
         resample.SetInterpolator(self.method)
         resample.SetDefaultPixelValue(float(self.fill))
@@ -196,6 +210,9 @@ def _lengthen(data: np.ndarray) -> np.ndarray:
 
 def _outside(row: np.ndarray, offset: float, size: tuple[int, ...], length: int) -> np.ndarray:
     """Return which voxels of a slab lie outside an input axis of `length` voxels."""
-    z, y, x = (step * np.arange(n) for step, n in zip(row, size, strict=True))
-    place = (z[:, None, None] + y[:, None]) + (x + offset)
+    z, y = (step * np.arange(n) for step, n in zip(row[:2], size[:2], strict=True))
+    # In the order of ITK: both ends of a line are mapped, and its voxels lie at fractions of the way.
+    start = (y + z[:, None]) + offset
+    way = (((row[2] * size[2] + y) + z[:, None]) + offset) - start
+    place = start[..., None] + np.arange(size[2]) / float(size[2]) * way[..., None]
     return (place < -0.5) | (place >= length - 0.5)

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..progress import track
 from ..types import LabelArray
 from ..volume import Label, Volume
-from . import _check, _runs
+from . import _check, _labelling, _runs
 
 # Neighbours in the plane and in the volume -> axes along which a neighbour may differ.
 _RANKS = {2: {4: 1, 8: 2}, 3: {6: 1, 18: 2, 26: 3}}
@@ -74,12 +74,17 @@ def components(
     least = _voxels(min_size, steps, "min_size")
     most = None if largest is None else _check.whole(largest, "largest")
     separate = _check.choice(separate_labels, (True, False), "separate_labels")
-    found = _runs.regions(labels if separate else labels != 0, rank)
+    found = _found(labels if separate else labels != 0, rank)
     order = np.argsort(-found.size, kind="stable")
     order = order[found.size[order] >= least * _ROUNDING][:most]
     table = np.zeros(len(found.size) + 1, np.min_scalar_type(len(order)))
     table[order] = np.arange(1, len(order) + 1)
     return found.painted(table)
+
+
+def _found(labels: np.ndarray, rank: int) -> "_labelling.Components | _runs.Regions":
+    found = _labelling.find(labels, rank)
+    return _runs.regions(labels, rank) if found is None else found
 
 
 def component_names(source: Volume, result: Volume, values: Mapping[str, Any]) -> dict[int, Label]:

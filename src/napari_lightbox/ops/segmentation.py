@@ -170,6 +170,9 @@ def region_grow(
     differences: SimpleITK cuts the decimals off the interval's ends for images of integers, and counts voxels beyond
     the border of the image, as copies of the last ones, among the surroundings.
 
+    Memory beside the result grows with the image: three bits for each voxel of the rows that are reached; for the
+    running mean a byte for each voxel of the image, which says what has joined, and a queue of the region's front.
+
     References
     ----------
     R. C. Gonzalez and R. E. Woods, Digital Image Processing, 4th ed., section 10.4, Region growing;

@@ -10,8 +10,11 @@ lies, as far as its stretch goes, so that they stay in a core's cache, and the t
 lies. Of a line of the input the steps from voxel to voxel are worked out first: then a place needs two loads, one
 product and one sum.
 
-Cost: some 2 ns a voxel of the output on one core. Limits: voxels must be finite, as one that is not would spoil its
-neighbours even where they do not count. Importing this module needs numba.
+Cost: 1.3 ns a voxel of the output on one core for 16 bits (100 x 512 x 512 to 143 x 546 x 546), 2 ns for floats: some
+16 times as fast as SimpleITK. A quarter of that is the system clearing the memory of the result, and a quarter is
+writing it; single precision, with the results that it is not sure of done again (see `blend`), gained nothing here.
+Limits: voxels must be finite, as one that is not would spoil its neighbours even where they do not count. Importing
+this module needs numba.
 """
 
 import numba

@@ -120,3 +120,16 @@ def ones(typing, word):
         return builder.call(count, arguments)
 
     return types.int64(types.uint64), generate
+
+
+@intrinsic
+def lowest(typing, word):
+    """Return the number of the lowest bit of a word that is set; one must be."""
+
+    def generate(context, builder, signature, arguments):
+        word, flag = ir.IntType(64), ir.IntType(1)
+        kind = ir.FunctionType(word, [word, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.cttz.i64")
+        return builder.call(function, [arguments[0], ir.Constant(flag, 1)])
+
+    return types.int64(types.uint64), generate

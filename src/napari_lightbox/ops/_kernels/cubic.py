@@ -4,7 +4,7 @@ A spline is a sum of bumps (B-splines), one on each voxel, whose heights are its
 a short filter, which a recursion forth and back along every axis does (M. Unser, A. Aldroubi and M. Eden, B-spline
 signal processing, IEEE Trans. Signal Processing 41, 1993): `filter_1`. The value at a place is the sum of the 4 x 4 x 4
 coefficients around it, each times its weight on every axis (P. Thevenaz, T. Blu and M. Unser, Interpolation revisited,
-IEEE Trans. Medical Imaging 19, 2000): `oblique_1`. Where the axes of both grids run along each other the sums are
+IEEE Trans. Medical Imaging 19, 2000): `oblique_2`. Where the axes of both grids run along each other the sums are
 taken along one axis after the other, 12 products in place of 84: `along_1`.
 
 How they are made quick:
@@ -13,16 +13,16 @@ How they are made quick:
   wait for the one before, is one or two vector instructions for all of them.
 - The coefficients have two more on either side of every axis (the mirror image, as the spline goes on there): no voxel
   asks whether it is near a border, and four neighbours on a line are always one load.
-- `oblique_1` adds the four planes and four lines up as vectors of four neighbours, which are weighted and added last:
-  16 loads, 20 products and 19 sums of such vectors a voxel.
+- `oblique_2` adds the four planes and four lines up as vectors of four neighbours, which are weighted and added last:
+  16 loads, 20 products and 19 sums of such vectors a voxel. It goes through the output in bricks, see `lines`.
 - `along_1` first makes one plane from four, of which each line of the result takes four lines.
 
 All sums are in double precision. `filter_1` and `along_1` add in the order of `scipy.ndimage.spline_filter1d` and of
-`_resample_axes.cubic`, and give the same to the last digit. `oblique_1` adds in another order than SimpleITK: its sums
+`_resample_axes.cubic`, and give the same to the last digit. `oblique_2` adds in another order than SimpleITK: its sums
 differ by some 1e-15 of the largest coefficient, which single precision and whole numbers swallow but for a value that
 lies exactly between two of them.
 
-Measured, one core of an EPYC (Zen 4) at some 3 GHz: 6 ns a voxel for the coefficients, 15 ns a voxel for `oblique_1`
+Measured, one core of an EPYC (Zen 4) at some 3 GHz: 6 ns a voxel for the coefficients, 15 ns a voxel for `oblique_2`
 (10 of them for the sums, where 16 loads and 39 instructions of four doubles are the limit), 3 ns for `along_1`.
 
 Limits: voxels must be finite, as one that is not spoils all lines through it. Importing this module needs numba.
@@ -36,10 +36,9 @@ from numba.extending import intrinsic, overload
 
 from .._splines import POLE
 from ._jit import jit
-from .resample import start_line
+from .lines import DEEP, HIGH, PIECE, new_brick, start_brick
 
-# Voxels of a piece of a line, and lines that are filtered side by side.
-_N = 128
+# Lines that are filtered side by side.
 _LANES = 16
 # What makes the filter's gain 1.
 _GAIN = (1.0 - POLE) * (1.0 - 1.0 / POLE)
@@ -186,9 +185,30 @@ def _write(table, count, lanes, flat, here, step, step_beside):
             flat[here + i * step + k * step_beside] = table[i * _LANES + k]
 
 
+@numba.njit
+def _find_weights(way, parts, height, width, place, w):
+    """Write the flat places of the first of 64 coefficients for a piece of a line, and the weights along z, y and x."""
+    z0, dz, y0, dy, x0, dx = way
+    for n in range(len(parts)):
+        part = parts[n]
+        z, y, x = z0 + part * dz, y0 + part * dy, x0 + part * dx
+        i, j, k = np.floor(z), np.floor(y), np.floor(x)
+        # One before the voxel at or below the place, and two more in front of all.
+        place[n] = ((i + 1.0) * height + (j + 1.0)) * width + (k + 1.0)
+        w[n], w[PIECE + n], w[2 * PIECE + n] = x - k, y - j, z - i
+    for axis in range(2, -1, -1):
+        for n in range(len(parts)):
+            t = w[axis * PIECE + n]
+            w3 = (1.0 / 6.0) * t * t * t
+            w0 = (1.0 / 6.0) + 0.5 * t * (t - 1.0) - w3
+            w2 = t + w0 - 2.0 * w3
+            at = 4 * axis * PIECE + n
+            w[at], w[at + PIECE], w[at + 2 * PIECE], w[at + 3 * PIECE] = w0, 1.0 - w0 - w2 - w3, w2, w3
+
+
 @jit
-def oblique_1(source, shape, matrix, offset, parts, out, from_z, to_z, fill):
-    """Fill planes `from_z` to `to_z` of `out` with the values of a spline.
+def oblique_2(source, shape, matrix, offset, parts, out, from_z, to_z, from_y, to_y, fill):
+    """Fill lines `from_y` to `to_y` of planes `from_z` to `to_z` of `out` with the values of a spline.
 
     Parameters
     ----------
@@ -204,51 +224,43 @@ def oblique_1(source, shape, matrix, offset, parts, out, from_z, to_z, fill):
         For each x of the output, its fraction of the line.
     out : ndarray
         (z, y, x).
-    from_z, to_z : int
-        Planes.
+    from_z, to_z, from_y, to_y : int
+        The part.
     fill : number
         Value outside.
     """
-    item = source[0, 0, 0]
-    size = source.itemsize
+    item, size = source[0, 0, 0], source.itemsize
     line_bytes, plane_bytes = source.shape[2] * size, source.shape[1] * source.shape[2] * size
     height, width = float(source.shape[1]), float(source.shape[2])
     origin = source.ctypes.data
+    stretch, ways = new_brick()
     # Flat places, and the weights of four coefficients along x, y and z.
-    place = np.empty(_N)
-    w = np.empty(12 * _N)
+    place, w = np.empty(PIECE), np.empty(12 * PIECE)
     # Single precision has the last word where coefficients are: as in an image of such voxels.
-    values = np.empty(_N, source.dtype)
-    for z in range(from_z, to_z):
-        for y in range(out.shape[1]):
-            line = out[z, y]
-            first, last, z0, dz, y0, dy, x0, dx = start_line(line, shape, matrix, offset, parts, z, y, fill)
-            for start in range(first, last, _N):
-                count = min(_N, last - start)
-                for n in range(count):
-                    part = parts[start + n]
-                    pz, py, px = z0 + part * dz, y0 + part * dy, x0 + part * dx
-                    i, j, k = np.floor(pz), np.floor(py), np.floor(px)
-                    # One before the voxel at or below the place, and two more in front of all.
-                    place[n] = ((i + 1.0) * height + (j + 1.0)) * width + (k + 1.0)
-                    w[n], w[_N + n], w[2 * _N + n] = px - k, py - j, pz - i
-                for axis in range(2, -1, -1):
-                    for n in range(count):
-                        t = w[axis * _N + n]
-                        w3 = (1.0 / 6.0) * t * t * t
-                        w0 = (1.0 / 6.0) + 0.5 * t * (t - 1.0) - w3
-                        w2 = t + w0 - 2.0 * w3
-                        at = 4 * axis * _N + n
-                        w[at], w[at + _N], w[at + 2 * _N], w[at + 3 * _N] = w0, 1.0 - w0 - w2 - w3, w2, w3
-                for n in range(count):
-                    values[n] = _sum_of_64(
-                        origin + np.intp(place[n]) * size, item, line_bytes, plane_bytes,
-                        w[n], w[_N + n], w[2 * _N + n], w[3 * _N + n],
-                        w[4 * _N + n], w[5 * _N + n], w[6 * _N + n], w[7 * _N + n],
-                        w[8 * _N + n], w[9 * _N + n], w[10 * _N + n], w[11 * _N + n],
-                    )  # fmt: skip
-                for n in range(count):
-                    line[start + n] = _voxel(values[n], line[start + n])
+    values = np.empty(PIECE, source.dtype)
+    for brick_z in range(from_z, to_z, DEEP):
+        last_z = min(brick_z + DEEP, to_z)
+        for brick_y in range(from_y, to_y, HIGH):
+            last_y = min(brick_y + HIGH, to_y)
+            start_brick(out, shape, matrix, offset, parts, brick_z, last_z, brick_y, last_y, fill, stretch, ways)
+            for begin in range(0, out.shape[2], PIECE):
+                for z in range(brick_z, last_z):
+                    for y in range(brick_y, last_y):
+                        n_line = (z - brick_z) * HIGH + y - brick_y
+                        first, last = max(stretch[n_line, 0], begin), min(stretch[n_line, 1], begin + PIECE)
+                        if first >= last:
+                            continue
+                        _find_weights(ways[n_line], parts[first:last], height, width, place, w)
+                        for n in range(last - first):
+                            values[n] = _sum_of_64(
+                                origin + np.intp(place[n]) * size, item, line_bytes, plane_bytes,
+                                w[n], w[PIECE + n], w[2 * PIECE + n], w[3 * PIECE + n],
+                                w[4 * PIECE + n], w[5 * PIECE + n], w[6 * PIECE + n], w[7 * PIECE + n],
+                                w[8 * PIECE + n], w[9 * PIECE + n], w[10 * PIECE + n], w[11 * PIECE + n],
+                            )  # fmt: skip
+                        line = out[z, y, first:last]
+                        for n in range(len(line)):
+                            line[n] = _voxel(values[n], line[n])
 
 
 @jit
@@ -306,8 +318,8 @@ def build(key):
         return filter_1
     out = np.zeros((1, 1, 1), key[2])
     if kind == "oblique":
-        oblique_1(source, (1, 1, 1), eye, np.zeros(3), np.zeros(1), out, 0, 1, out[0, 0, 0])
-        return oblique_1
+        oblique_2(source, (1, 1, 1), eye, np.zeros(3), np.zeros(1), out, 0, 1, 0, 1, out[0, 0, 0])
+        return oblique_2
     one, weights = np.zeros(1, np.intp), np.zeros((4, 1))
     along_1(source, one, weights, one, weights, one, weights, out, 0, 1)
     return along_1

@@ -30,7 +30,8 @@ Cost
 
 Limits
     Rows run along the last axis: rows much shorter than 64 voxels waste most of a word. A maze with many thin walls
-    across the rows is visited many times. Three bits a voxel are kept, of which only touched rows are ever written.
+    across the rows is visited many times. Three bits a voxel are kept, of which only touched rows are ever written: a
+    flood has to remember where it was, so this does grow with the region, to three eighths of the result at most.
 
 Importing this module needs numba. Whoever changes a kernel changes the number in its name too: compiled code is kept
 on disk under that name.

@@ -13,8 +13,11 @@ What it follows
     sorted list.
 
 Cost
-    One look at the region and one at a grey value for each neighbour of each voxel that joins; some 10 ns a voxel
-    with 6 neighbours, for the most part waiting for memory.
+    One look at the region and one at a grey value for each neighbour of each voxel that joins: 24 ns a voxel with 6
+    neighbours in a region of half a million voxels, 34 in one of five million, twice that with 26. The front of the
+    region touches a line of a cache for nearly every voxel on it, in two arrays, and soon outgrows a core's own cache:
+    most of the time is waiting for memory. Asking for the neighbours without a branch, and fetching further ahead,
+    gained nothing.
 
 Limits
     One thread: each voxel changes the mean that the next one is compared with. Axes of at most 2 million voxels.
