@@ -14,7 +14,7 @@ HEAVY = ("torch", "dask", "SimpleITK", "numba", "napari", "qtpy", "PySide6", "Py
 
 # Rooms from the ground up; a room may import from itself and from below.
 LEVELS = [
-    {"errors"},
+    {"errors", "collector"},
     {"progress", "remarks", "memory", "types", "geometry", "volume"},
     {"ops"},
     {"catalogue"},

@@ -2,18 +2,18 @@
 
 Python opens a library's compiled part while it holds the interpreter lock: for torch that is a third of a second and
 more, in which no window is redrawn. Opening the same file beforehand through the system's own ``dlopen``, which
-ctypes calls without the lock, leaves Python nothing to wait for. The many objects that the import makes would also set
-off full garbage collections, which are slow in a process that holds a viewer: they wait until it is over.
+ctypes calls without the lock, leaves Python nothing to wait for. The collector of garbage is kept away from the many
+objects that the import makes.
 """
 
 import ctypes
-import gc
 import importlib.util
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
+from ..collector import many_lasting_objects
 from ..errors import need
 
 
@@ -38,13 +38,8 @@ def import_torch(purpose: str = "Inference") -> ModuleType:
     if "torch" in sys.modules:
         return need("torch", purpose)
     _open_libraries()
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with many_lasting_objects():
         return need("torch", purpose)
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _open_libraries() -> None:

@@ -1,6 +1,7 @@
 """Layers that were made in the background come on screen: one after the other, and where they belong."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +11,7 @@ from qtpy.QtCore import QTimer
 
 from ..geometry import Grid
 from .layers import KEY, LayerTuple, layer_kind, layer_record, plain, shown_grid
-from .runner import is_open
+from .runner import is_open, main_window
 
 # Milliseconds between two layers: time for what was clicked and typed meanwhile.
 _PAUSE = 10
@@ -45,8 +46,8 @@ def _add_next(viewer, waiting: list[Layer], added: list[Layer], on_done: Callabl
 def insert(viewer, layer: Layer, index: int | None = None) -> Layer:
     """Add a layer and leave the selection as it is.
 
-    Selecting, which exchanges the controls of the layer list, takes a quarter of the time that adding takes: the
-    window should see to what was clicked meanwhile in between.
+    Selecting, which exchanges the controls of the layer list, and drawing take a quarter each of the time that adding
+    takes: the window should see to what was clicked meanwhile in between.
 
     Parameters
     ----------
@@ -61,6 +62,7 @@ def insert(viewer, layer: Layer, index: int | None = None) -> Layer:
     # napari has no public switch for this; where it is gone, the layer is selected at once.
     activates = getattr(layers, "_activate_on_insert", None)
     layers._activate_on_insert = False
+    _draw_later(viewer)
     try:
         layers.insert(len(layers) if index is None else index, layer)
     finally:
@@ -73,6 +75,21 @@ def add_then_select(viewer, layer: Layer) -> Layer:
     insert(viewer, layer)
     QTimer.singleShot(_PAUSE, partial(_select, plain(viewer), [layer]))
     return layer
+
+
+def _draw_later(viewer) -> None:
+    """Let the canvas wait for the next round of events; Qt draws it as soon as it may."""
+    window = main_window(viewer)
+    canvas = None if window is None else window.centralWidget()
+    if canvas is not None and canvas.updatesEnabled():
+        canvas.setUpdatesEnabled(False)
+        QTimer.singleShot(_PAUSE, partial(_draw_now, canvas))
+
+
+def _draw_now(canvas) -> None:
+    # Qt has deleted it where the window was closed meanwhile.
+    with suppress(RuntimeError):
+        canvas.setUpdatesEnabled(True)
 
 
 def _select(viewer, layers: list[Layer]) -> None:

@@ -1,5 +1,6 @@
 """The row under every dock that does long work: progress with a number, Cancel, and one line for what went wrong."""
 
+import time
 from collections.abc import Callable
 from html import escape, unescape
 from typing import Any
@@ -8,9 +9,26 @@ from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from ..errors import LightboxError
+from .collecting import spare
 from .runner import Runner
 
 _STEPS = 1000
+# Seconds, and the share of the work, after which the time left is told.
+_SURE_AFTER = (2.0, 0.03)
+
+
+def time_left(seconds: float, fraction: float) -> str:
+    """Say how long work will still take, from how far it came in some seconds; nothing while that is anybody's guess.
+
+    Examples
+    --------
+    >>> time_left(30, 0.25), time_left(300, 0.25), time_left(1, 0.5)
+    ('about 90 s', 'about 15 min', '')
+    """
+    if seconds < _SURE_AFTER[0] or not _SURE_AFTER[1] <= fraction < 1:
+        return ""
+    left = seconds / fraction - seconds
+    return f"about {left:.0f} s" if left < 100 else f"about {left / 60:.0f} min"
 
 
 class JobBar(QWidget):
@@ -28,6 +46,7 @@ class JobBar(QWidget):
 
     def __init__(self, viewer=None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        spare(viewer)
         self.runner = Runner(viewer)
         self.progress = QProgressBar(self)
         self.progress.setRange(0, _STEPS)
@@ -49,6 +68,7 @@ class JobBar(QWidget):
         box.addWidget(self.number)
         box.addWidget(self.status)
         self._title = ""
+        self._started = time.monotonic()
         self._idle()
 
     @property
@@ -72,6 +92,7 @@ class JobBar(QWidget):
         except LightboxError as error:
             self.show_error(str(error))
             return
+        self._started = time.monotonic()
         self.clear()
         # Busy until the work says how much there is.
         self.progress.setRange(0, 0)
@@ -97,7 +118,8 @@ class JobBar(QWidget):
             return
         self.progress.setRange(0, _STEPS)
         self.progress.setValue(round(_STEPS * fraction))
-        self.number.setText(f"{100 * fraction:.0f} % ({text})")
+        left = time_left(time.monotonic() - self._started, fraction)
+        self.number.setText(f"{100 * fraction:.0f} % ({text})" + (f", {left} left" if left else ""))
 
     def _idle(self) -> None:
         self.progress.setRange(0, _STEPS)

@@ -8,13 +8,13 @@ An oblique volume is shown as if it had been turned about the world's origin unt
 so volumes that are oblique in the same way still lie over each other.
 """
 
-import gc
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer, Points
 
+from ..collector import many_lasting_objects
 from ..errors import InputError
 from ..geometry import Frames, Grid
 from ..volume import Volume
@@ -95,15 +95,10 @@ def make_layer(volume: Volume, name: str | None = None, **kwargs) -> Layer:
     """
     made = volume_to_layer(volume, name, **kwargs)
     # Compiling the label colours makes so many objects that the collector would stop all threads for 0.2 s.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with many_lasting_objects():
         layer = Layer.create(*made)
         if made[2] == "labels":
             appearance.draw_dashes()
-    finally:
-        if collecting:
-            gc.enable()
     widen_contrast(layer)
     return layer
 
@@ -179,6 +174,9 @@ def _restored(data, order, flips):
 def _showable(data, kind: str):
     """Copy only what napari cannot draw or paint: foreign byte order, read-only labels, odd float sizes."""
     dtype = data.dtype.newbyteorder("=")
+    if kind == "probability" and data.dtype == np.float16:
+        # napari draws it as it is; a copy would bring what lies on disk into memory.
+        return data
     if dtype.kind == "f" and dtype.itemsize not in (4, 8):
         dtype = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
     if kind == "labels" and dtype.kind == "b":

@@ -6,10 +6,12 @@ starts. It reports and is cancelled through `napari_lightbox.progress`. All call
 
 import atexit
 import logging
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -23,7 +25,28 @@ log = logging.getLogger(__name__)
 _PERIOD = 0.05
 # Seconds that a closing window waits for its jobs to stop.
 _PATIENCE = 2.0
+# Seconds that Python code of a job computes on while another thread asks for its turn. One answer of the GUI thread
+# takes ten and more turns, and Python's own 5 ms for each of them is seen.
+_TURN = 0.001
 _running: set["Job"] = set()
+_turns: list[float] = []
+_turns_lock = threading.Lock()
+
+
+@contextmanager
+def _giving_way() -> Iterator[None]:
+    """Let other threads have their turn soon while jobs run; afterwards as it was."""
+    with _turns_lock:
+        _turns.append(sys.getswitchinterval())
+        sys.setswitchinterval(min(_TURN, _turns[0]))
+    try:
+        yield
+    finally:
+        with _turns_lock:
+            before = _turns[0]
+            _turns.pop()
+            if not _turns:
+                sys.setswitchinterval(before)
 
 
 class _Nested:
@@ -179,7 +202,7 @@ class Job(QObject):
     def _work(self) -> None:
         self.thread_id = threading.get_ident()
         try:
-            with listening(self._listen):
+            with listening(self._listen), _giving_way():
                 result = self._function()
             self._outcome = ("cancelled", None) if self._stop.is_set() else ("done", result)
         except Cancelled:
