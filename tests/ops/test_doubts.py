@@ -52,6 +52,17 @@ def test_a_leak_hangs_on_by_a_thin_neck():
     assert find_doubts(labels, (0.5, 0.5, 0.5), rules=[Rule("leak", limit=1.5)]).table
 
 
+@pytest.mark.parametrize("flip", [1, -1])
+def test_a_leak_is_found_whatever_lies_at_the_corner_of_its_box(flip):
+    labels = np.zeros((20, 40, 40), np.uint8)
+    labels[1:8, 1:8, 1:8] = 1
+    labels[10:19, 30:39, 30:39] = 1
+    labels[4, 4, 4:35] = labels[4, 4:35, 34] = labels[4:11, 34, 34] = 1
+    labels = labels[(slice(None, None, flip),) * 3]
+    (leak,) = find_doubts(labels, (1, 1, 1), rules=[Rule("leak", limit=3.0)]).table
+    assert 7**3 <= leak.voxels < 7**3 + 70
+
+
 def test_a_leak_in_a_picture():
     plane = np.zeros((30, 60), np.uint8)
     plane[5:25, 5:25] = plane[8:22, 35:49] = plane[14:16, 25:35] = 3
@@ -125,6 +136,9 @@ def test_every_rule_says_what_it_is():
         assert kind.meaning
         assert bool(kind.threshold) == (name != "swapped side")
     assert str(Rule("leak", label=3, limit=2.5)) == "leak (2.5 mm) of 3"
+    assert str(Rule("volume", label=2, low=4, high=5.5)) == "volume (4 to 5.5 ml) of 2"
+    assert str(Rule("volume", low=4)) == "volume (from 4 ml)"
+    assert str(Rule("intensity", high=300)) == "intensity (up to 300 of the image)"
 
 
 def test_bad_input_is_one_sentence():

@@ -1,6 +1,8 @@
 """Medians and percentiles by kernels: the same as scipy, and as without kernels, to the last bit."""
 
 import importlib
+import subprocess
+import sys
 from functools import cache
 
 import numpy as np
@@ -177,3 +179,40 @@ def test_cancel_is_heard_between_tiles(rng):
     with listening(listener), pytest.raises(Cancelled):
         filters.median(np.zeros((64, 256, 256), np.int16), 3)
     assert len(reports) == 3
+
+
+def test_variants_kept_on_disk_by_several_processes_have_names_of_their_own():
+    """Code is found by its name: one that depends on what a process has done before may name two variants."""
+    program = (
+        "from numba import typeof\n"
+        "from numba.core.itanium_mangler import mangle_type\n"
+        "from napari_lightbox.ops._kernels.emit import sizes_as_type\n"
+        "sizes = ({'z': 3, 'y': 3, 'x': 3, 'rank': 13}, {'z': 5, 'y': 5, 'x': 5, 'rank': 62})\n"
+        "for one in sizes[:: %d]:\n"
+        "    print(mangle_type(typeof(sizes_as_type(**one))))\n"
+    )
+    found = [
+        subprocess.run([sys.executable, "-c", program % way], capture_output=True, text=True, check=True).stdout.split()
+        for way in (1, -1)
+    ]
+    assert found[0] == found[1][::-1]
+    assert len(set(found[0])) == 2
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"z": 7, "y": 1, "x": 5, "rank": 34},
+        {"z": 7, "y": 7, "x": 7, "rank": 342},
+        {"width": 24, "along": 3, "step": 2, "paired": 1},
+        {"paired": 0, "adds": 1},
+    ],
+)
+def test_types_tell_sizes(sizes):
+    from numba import typeof
+
+    from napari_lightbox.ops._kernels.emit import sizes_as_type, sizes_of
+
+    assert sizes_of(typeof(sizes_as_type(**sizes)).dtype) == sizes
+    with pytest.raises(ValueError, match="the code tells numbers from 0 to"):
+        sizes_as_type(**dict.fromkeys(sizes, 512))

@@ -57,6 +57,13 @@ def test_a_tube_in_pieces():
     assert metrics.centreline_dice(tube, cut) == kept
 
 
+def test_a_blob_without_a_line_is_its_own():
+    blob = np.array([[[1, 0]], [[1, 1]]])
+    assert not skeletonize(np.pad(blob, 1)).any()
+    assert metrics.centreline_dice(blob, blob) == 1.0
+    assert metrics.centreline_dice(blob, np.roll(blob, 1, 2)) == pytest.approx(2 / 3)
+
+
 def test_nothing_to_compare_and_something_missed():
     empty, one = np.zeros((4, 4), bool), np.eye(4, dtype=bool)
     for found in (lambda a, b: metrics.boundary_iou(a, b, (1, 1), 1), metrics.centreline_dice):
@@ -94,6 +101,10 @@ def test_free_response_by_brute_force(seed):
 
 
 def test_free_response_at_its_ends():
+    for objects in ([None, "a", "b"], ["b", "a", None]):
+        sure = metrics.froc([np.inf] * 3, objects, count=2, images=1)
+        assert sure.sensitivity.tolist() == [0, 1]
+        assert sure.false_positives.tolist() == [0, 1]
     nothing = metrics.froc([], [], count=3, images=2)
     assert (nothing.score, nothing.sensitivity.tolist()) == (0.0, [0.0])
     assert np.isnan(metrics.froc([0.5], [None], count=0, images=1).score)

@@ -162,6 +162,16 @@ def test_the_compiled_loop_takes_views_and_stops_at_a_size(rng, compiled):
     assert took
 
 
+@pytest.mark.parametrize("shape", [(1, 12, 9), (9, 1, 12), (9, 12, 1), (1, 1, 30), (1, 1, 1)])
+def test_a_volume_that_is_thin_along_an_axis_has_no_steps_across(rng, compiled, shape):
+    image = rng.integers(0, 100, shape, np.int16)
+    took = compiled(0)
+    for connectivity in (6, 18, 26):
+        found = segmentation.region_grow(image, [(0, 0, 0)], criterion="mean", threshold=30, connectivity=connectivity)
+        np.testing.assert_array_equal(found, plain_mean(image, [(0, 0, 0)], 30, connectivity))
+    assert took
+
+
 def test_a_compiler_that_fails_leaves_the_plain_loop(rng, monkeypatch):
     monkeypatch.setattr(_grow_mean, "_CHUNK", 5)
     monkeypatch.setattr(_grow_mean, "KERNELS", SimpleNamespace(get=lambda key: None, ask=lambda *a: None))

@@ -118,6 +118,19 @@ def test_oblique_values_equal_scipy_and_simpleitk(rng):
     np.testing.assert_allclose(found, itk, atol=1e-9)
 
 
+def test_both_ways_agree_on_what_lies_outside_of_a_single_slice(rng, plainly):
+    ready("oblique", "h")
+    data = rng.integers(-100, 0, (1, 6, 39), np.int16)
+    for _ in range(20):
+        turn = np.round(np.linalg.qr(rng.normal(size=(3, 3)))[0] * 2) / 2 + np.eye(3) / 4
+        matrix = placed(turn, data.shape, (9, 16, 123))
+        # So many places lie half a voxel from the slice, exactly.
+        matrix[:3, 3] = np.round(matrix[:3, 3] * 2) / 2
+        arguments = data, matrix, (9, 16, 123), "cubic", 100
+        truth, found = plainly(*arguments), _resample.pull(*arguments)
+        np.testing.assert_allclose(found.astype(int), truth.astype(int), rtol=0, atol=1)
+
+
 def test_the_kernels_sums_equal_the_formula(rng):
     """64 products written out in numpy, at places that a line of the output passes."""
     spline = ready("oblique", "h")

@@ -103,10 +103,11 @@ def froc(scores: Sequence[float], objects: Sequence[Any], count: int, images: in
         name = names[detection]
         true[place], false[place] = name is not None and name not in found, name is None
         found.add(name)
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)) if len(order) else np.empty(0, int)
+    ordered = scores[order]
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)[: len(order)])
     hits, misses = (np.append(0, np.cumsum(a)[ends]) for a in (true, false))
     sensitivity = hits / count if count else np.full(len(hits), np.nan)
-    thresholds = np.append(np.inf, scores[order][ends])
+    thresholds = np.append(np.inf, ordered[ends])
     curve = Froc(misses / images, sensitivity, thresholds, float("nan"))
     score = float(np.mean([curve.at(rate) for rate in RATES]))
     return Froc(curve.false_positives, sensitivity, thresholds, score)

@@ -168,8 +168,7 @@ class _Doubts:
         order = np.argsort(index)
         kinds, index, proposed = kinds[order], index[order], proposed[order]
         own = self.labels.reshape(-1)[index]
-        codes = np.unique(np.stack([kinds, own.astype(np.int64), proposed]), axis=1, return_inverse=True)[1]
-        piece, count = _error_voxels.pieces(index, codes.reshape(-1), self.labels.shape)
+        piece, count = _error_voxels.pieces(index, _codes(kinds, own, proposed), self.labels.shape)
         report("pieces", count, count)
         sizes = np.bincount(piece, minlength=count)
         first = np.full(count, len(index))
@@ -184,7 +183,7 @@ class _Doubts:
         where = _error_voxels.places(index, self.labels.shape)
         centres = np.stack([np.bincount(piece, axis, count) / sizes for axis in where.T], axis=1)
         table = []
-        for number, one in enumerate(kept.tolist(), start=1):
+        for number, one in enumerate(track(kept.tolist(), "pieces"), start=1):
             at = first[one]
             kind = DOUBTS[kinds[at]]
             table.append(
@@ -214,3 +213,14 @@ class _Doubts:
             return lambda kind: found
         share = np.bincount(piece, self._dissent[index].astype(float), len(sizes)) / sizes
         return lambda kind: found | ({"uncertainty": share} if kind == DISAGREEMENT else {})
+
+
+def _codes(kinds: np.ndarray, own: np.ndarray, proposed: np.ndarray) -> np.ndarray:
+    """Return one number for each kind of doubt and pair of labels."""
+    labels = []
+    for values in (own, proposed):
+        # Labels of more than 30 bits are numbered.
+        fits = int(values.min()) >= -(1 << 29) and int(values.max()) < 1 << 29
+        labels.append(values.astype(np.int64) if fits else np.unique(values, return_inverse=True)[1].reshape(-1))
+    low = (1 << 30) - 1
+    return kinds.astype(np.int64) << 60 | (labels[0] & low) << 30 | labels[1] & low

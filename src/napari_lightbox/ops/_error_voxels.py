@@ -102,7 +102,7 @@ def pieces(index: np.ndarray, code: np.ndarray, shape: tuple[int, ...]) -> tuple
     z, y = np.divmod(line[first], high)
     left, right = start > line[first] * wide, stop < (line[first] + 1) * wide
     pairs = []
-    for dz, dy in _ROWS:
+    for dz, dy in track(_ROWS, "neighbours"):
         here = np.flatnonzero((z + dz < deep) & (y + dy >= 0) & (y + dy < high))
         ahead = (dz * high + dy) * wide
         low = np.searchsorted(stop, start[here] + ahead - left[here], "right")

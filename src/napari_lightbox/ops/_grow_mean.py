@@ -167,9 +167,11 @@ class _Compiled:
         self.values = _read_only(_flood.solid(image.view(np.uint8) if image.dtype.kind == "b" else image))
         self.mask = _read_only(np.empty(0, np.uint8) if mask is None else _flood.bytes_of(mask))
         _, tall, wide = self.shape
-        near = [o for o in product((-1, 0, 1), repeat=image.ndim) if 0 < np.count_nonzero(o) <= rank]
-        steps = [(0,) * (3 - image.ndim) + o for o in near]
-        self.steps = np.array([(dz, dy, dx, (dz * tall + dy) * wide + dx) for dz, dy, dx in steps], np.int64)
+        # There are no steps out of a single slice: the kernel looks for no border along z there.
+        ways = [(-1, 0, 1) if n > 1 else (0,) for n in self.shape]
+        steps = [(dz, dy, dx, (dz * tall + dy) * wide + dx) for dz, dy, dx in product(*ways)]
+        near = [step for step in steps if 0 < np.count_nonzero(step[:3]) <= rank]
+        self.steps = np.array(near, np.int64).reshape(-1, 4)
         self.region = np.zeros(image.shape, np.uint8)
         self.queue = np.zeros(_RING, np.int64)
         self.now = (0, 0, 0.0, 0)

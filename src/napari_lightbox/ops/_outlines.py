@@ -95,7 +95,7 @@ def centreline_dice(predicted: LabelArray, reference: LabelArray, label: int | N
     Notes
     -----
     Centrelines are skeletons of scikit-image: T. Y. Zhang and C. Y. Suen 1984 in 2D, T.-C. Lee et al. 1994 in 3D. They
-    are of whole voxels, whatever the spacing.
+    are of whole voxels, whatever the spacing. A region of which thinning leaves nothing is its own centreline.
 
     References
     ----------
@@ -118,6 +118,8 @@ def centreline_dice(predicted: LabelArray, reference: LabelArray, label: int | N
     shares = []
     for mask, other in ((a, b), (b, a)):
         line = skeletonize(np.pad(mask, 1))[(slice(1, -1),) * mask.ndim] > 0
+        # Of some blobs of few voxels thinning leaves nothing: then these are their own centreline.
+        line = line if line.any() else mask
         shares.append(np.count_nonzero(line & other) / np.count_nonzero(line))
     return float(2 * shares[0] * shares[1] / sum(shares)) if sum(shares) else 0.0
 

@@ -94,6 +94,10 @@ class Variants:
         if enough and available():
             self._start(key)
 
+    def expected(self, key: Key) -> bool:
+        """Have a variant built now, whatever there is to do; False once that has ended, or where it cannot be."""
+        return available() and not self._start(key).over.is_set()
+
     def wait(self, key: Key) -> Callable | None:
         """Build before all others, and wait until that has ended; None if it cannot be built."""
         if available():

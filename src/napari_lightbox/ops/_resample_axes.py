@@ -9,6 +9,7 @@ import numpy as np
 from . import _check, _tiles
 from ._interpolation import UPWARD, coefficients, store
 from ._ready import Variants
+from ._resample_compiled import LARGEST, largest
 from ._splines import MARGIN, Spline, taps_at
 
 # Output voxels that are worked out at a time.
@@ -52,7 +53,7 @@ def linear(
         return None
     LINES.ask(key, int(np.prod(shape)))
     kernel = LINES.get(key)
-    if kernel is None or (data.dtype.kind == "f" and not _all_finite(data)):
+    if kernel is None or (data.dtype.kind == "f" and not largest(data) <= LARGEST):
         return None
     # In the order of the input axes, which decides in which order they are interpolated along.
     outward = [int(np.argmax(row != 0)) for row in matrix[:3, :3]]
@@ -86,12 +87,6 @@ def _places(row: np.ndarray, axis: int, count: int, slabs: list[slice]) -> np.nd
         return step * np.arange(count) + shift
     # The two ends of a line are mapped, and the voxels between them lie at fractions of the way.
     return shift + (np.arange(count) / float(count)) * ((step * count + shift) - shift)
-
-
-def _all_finite(data: np.ndarray) -> bool:
-    found = []
-    _tiles.run(lambda slab: found.append(np.isfinite(data[slab]).all()), _tiles.slabs(data.shape, _PART), "slabs")
-    return all(found)
 
 
 def cubic(data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], fill: float) -> np.ndarray:

@@ -88,7 +88,12 @@ class Rule:
         kind = RULES[self.kind]
         if self.kind == "swapped side":
             return f"{self.kind} of {self.label} and {self.partner}"
-        given = f"{self.low} to {self.high}" if self.kind in ("volume", "intensity") else f"{self.threshold:g}"
+        if self.kind not in ("volume", "intensity"):
+            given = f"{self.threshold:g}"
+        elif self.low is None or self.high is None:
+            given = f"from {self.low:g}" if self.high is None else f"up to {self.high:g}"
+        else:
+            given = f"{self.low:g} to {self.high:g}"
         return f"{self.kind} ({given} {kind.unit})" + ("" if self.label is None else f" of {self.label}")
 
 
@@ -182,6 +187,7 @@ def _leak(rule: Rule, scene: Scene) -> Broken:
         # In each piece the core that most voxels belong to is the rest.
         owner = np.zeros(count + 1, int)
         owner[cores] = pieces
+        owner[0] = 0
         weight = np.bincount(core.reshape(-1), minlength=count + 1)
         leaking = np.zeros(count + 1, bool)
         for piece in range(1, len(sizes)):

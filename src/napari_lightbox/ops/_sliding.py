@@ -57,7 +57,8 @@ class Compiled:
         """Whether the tiles of an image are, with their surroundings, small enough for the kernel."""
         largest = self.tiles(shape, 0)[0]
         padded = self.numbers.shape([largest[axis] for axis in self.axes])
-        return math.prod(padded) <= _MOST_PADDED and sum(n.bit_length() + 1 for n in (1, 1, *padded)[-3:]) <= _INDEX_BITS
+        bits = sum(n.bit_length() + 1 for n in (1, 1, *padded)[-3:])
+        return math.prod(padded) <= _MOST_PADDED and bits <= _INDEX_BITS
 
     def fill(self, result: np.ndarray, block: _tiles.Block) -> bool:
         """Work out a block of a result; always True."""

@@ -150,9 +150,15 @@ def affine(
     ------
     InputError
         If the matrix is not invertible or not affine, both a matrix and other parameters are given, nothing of the
-        volume is left on the output grid, the fill value does
-        not fit the voxels, the result would not fit in memory, or cubic interpolation meets NaN or infinite values,
-        which a spline would spread.
+        volume is left on the output grid, the fill value does not fit the voxels, the result would not fit in memory,
+        or cubic interpolation meets NaN or infinite values, which a spline would spread.
+
+    Notes
+    -----
+    Memory beside the result grows with the volume for cubic interpolation: the spline's coefficients of the whole input
+    (of one frame) are kept, 4 bytes a voxel for float32 and types of up to 16 bits, else 8. The others need a copy of
+    the input where it is not contiguous or may not be written, and as long as SimpleITK serves, until the compiled way
+    is ready.
 
     References
     ----------
@@ -215,8 +221,12 @@ def resample(
     ------
     InputError
         If both `spacing` and `like` are given, `like` lies elsewhere or only one of the two knows its place in the
-        patient, a spacing is not above zero, the fill value does not fit the voxels, the
-        result would not fit in memory, or cubic interpolation meets NaN or infinite values.
+        patient, a spacing is not above zero, the fill value does not fit the voxels, the result would not fit in
+        memory, or cubic interpolation meets NaN or infinite values.
+
+    Notes
+    -----
+    Memory beside the result is as for `affine`.
 
     References
     ----------

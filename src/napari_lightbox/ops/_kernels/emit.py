@@ -6,9 +6,10 @@ Nothing is left to the luck of automatic vectorisation, and LLVM splits, joins a
 processor at hand.
 
 A network depends on the sizes of the window. The code of an intrinsic is written when the *types* of its arguments are
-known, not their values; so the sizes must be told by a type. `sizes_as_type` makes an empty array for it, of records
-whose fields hold texts of so many characters: numba sees it as a type of its own, compiles a variant for it, and keeps
-that on disk like any other.
+known, not their values; so the sizes must be told by a type. `sizes_as_type` makes an empty array for it, of texts of
+so many characters: numba sees it as a type of its own, compiles a variant for it, and keeps that on disk like any
+other. It must be no type of records: numba names the functions that it compiles for these by a number that it counts
+up anew in every process, so that code of two variants, kept on disk by two processes, would have the same names.
 
 Importing this module needs numba.
 """
@@ -23,6 +24,13 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .networks import Block, Wire
+
+# What types tell, and bounds of each number.
+_SIZES = (
+    {"z": 8, "y": 8, "x": 8, "rank": 512},
+    {"width": 64, "along": 4, "step": 4, "paired": 2},
+    {"paired": 2, "adds": 2},
+)
 
 
 @cache
@@ -41,13 +49,23 @@ def lanes(dtype: np.dtype) -> int:
 
 
 def sizes_as_type(**sizes: int) -> np.ndarray:
-    """Return an empty array whose type tells numbers, from 0 on."""
-    return np.empty(0, [(name, f"S{size + 1}") for name, size in sizes.items()])
+    """Return an empty array whose type tells numbers: those of one of `_SIZES`, each below its bound."""
+    kind = next(k for k, bounds in enumerate(_SIZES) if list(bounds) == list(sizes))
+    code = 0
+    for name, bound in _SIZES[kind].items():
+        if not 0 <= sizes[name] < bound:
+            raise ValueError(f"{name} is {sizes[name]}: the code tells numbers from 0 to {bound - 1}")
+        code = code * bound + sizes[name]
+    return np.empty(0, f"S{code * len(_SIZES) + kind + 1}")
 
 
-def sizes_of(record: types.Record) -> dict[str, int]:
+def sizes_of(text: types.CharSeq) -> dict[str, int]:
     """Return the numbers that the type of an array from `sizes_as_type` tells, from the type of its entries."""
-    return {name: field.type.count - 1 for name, field in record.fields.items()}
+    code, kind = divmod(text.count - 1, len(_SIZES))
+    found = {}
+    for name, bound in reversed(_SIZES[kind].items()):
+        code, found[name] = divmod(code, bound)
+    return found
 
 
 def vectors(design: Callable[..., Block | None]) -> Callable:

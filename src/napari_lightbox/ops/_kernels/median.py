@@ -177,7 +177,7 @@ def _column(voxels, start, steps, out, first_out, to, extent, places, plan, lane
 
 
 @jit
-def ranks_2(voxels, at, out, to, shape, room, plan, lanes):
+def ranks_3(voxels, at, out, to, shape, room, plan, lanes):
     """Find the value of a rank in every window that lies inside a block of voxels.
 
     Parameters
@@ -239,7 +239,7 @@ def build(key: tuple) -> Callable:
     Returns
     -------
     callable
-        ``kernel(voxels, at, out, to, shape, room)``, as in `ranks_2`; ``kernel.lanes`` is the number of voxels in a
+        ``kernel(voxels, at, out, to, shape, room)``, as in `ranks_3`; ``kernel.lanes`` is the number of voxels in a
         vector, ``kernel.room`` the length of the scratch memory.
     """
     code, *sizes = key
@@ -248,7 +248,7 @@ def build(key: tuple) -> Callable:
     as_type = sizes_as_type(z=plan.z, y=plan.y, x=plan.x, rank=plan.rank_wanted)
 
     def kernel(voxels, at, out, to, shape, room) -> None:
-        ranks_2(voxels, at, out, to, shape, room, as_type, count)
+        ranks_3(voxels, at, out, to, shape, room, as_type, count)
 
     kernel.lanes = count
     kernel.room = count * (3 + (_ROWS + _MORE) * 7 * plan.run + ((2 * plan.z + 1) * _ROWS + 4) * plan.sheet)
