@@ -109,6 +109,19 @@ def test_objects_are_counted_on_request():
     assert row["object_f1"] == 0.5
 
 
+def test_a_bridge_to_a_tiny_object_does_not_hide_a_large_one():
+    truth = np.zeros((3, 12, 16), np.uint8)
+    truth[1, 2:10, 2:10] = truth[1, 5, 12] = 1
+    found = truth.copy()
+    found[1, 5, 10:12] = 1
+    found[1, 2, 2:10] = 0
+    case = evaluate(labelled(found), labelled(truth), instances=True)
+    assert (case.rows[0]["objects_found"], case.rows[0]["objects_missed"]) == (1, 1)
+    by_size = {(row["from"], row["to"]): (row["found"], row["missed"]) for row in case.sizes}
+    assert by_size[0.0, 100.0] == (0, 1)  # one voxel of 2.64 mm3
+    assert by_size[100.0, 1000.0] == (1, 0)
+
+
 def test_what_cannot_be_compared_is_one_sentence():
     a, b = pair()
     with pytest.raises(GridError, match="case"):
@@ -117,6 +130,10 @@ def test_what_cannot_be_compared_is_one_sentence():
         evaluate(labelled(a).replace(kind="image", labels={}), labelled(b))
     with pytest.raises(InputError, match="tolerance"):
         evaluate(labelled(a), labelled(b), tolerance=-1)
+
+
+def evaluated(count):
+    return [evaluate(labelled(a, name=f"case_{n}"), labelled(b)) for n, (a, b) in enumerate(map(pair, range(count)))]
 
 
 # The command ------------------------------------------------------------------------------------------------------
@@ -154,9 +171,15 @@ def test_a_cohort_names_the_bad_cases_and_scores_the_rest(cohort, capsys):
     assert set(found["failed"]) == {"case_3", "case_10"}
     assert found["summary"][0]["cases"] == 3
     page = (out / "report.html").read_text()
-    assert page.count("<img") == 3 * sum(
-        min(3, len(evaluate(*(labelled(m) for m in pair(n))).errors)) for n in range(3)
-    )
+    drawn = 3 * sum(min(3, len(evaluate(*(labelled(m) for m in pair(n))).errors)) for n in range(3))
+    assert page.count("<img") == drawn + 3
+    # One row a case, worst first, with its picture and a link to its section.
+    assert [row["name"] for row in found["cases"]] == [c.name for c in worst_first(evaluated(3))]
+    assert all(row["thumbnail"].startswith("data:image/png") for row in found["cases"])
+    assert all((out / row["files"]["prediction"]).is_file() for row in found["cases"])
+    for number in range(3):
+        assert page.count(f'href="#case-{number}"') == 2
+        assert page.count(f'id="case-{number}"') == 1
     assert "case_10 was not evaluated" in page
     # Nothing is replaced unasked.
     assert cli.main(["evaluate", "--cohort", str(cohort / "p"), str(cohort / "t"), "--out", str(out)]) == 2

@@ -2,23 +2,29 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from ..ops import _check, _surface
+from ..ops import _check
 from ..ops._agreement import bootstrap
+from ..ops._detection import lesions_by_size
 from ..ops._errors import Error, find_errors
 from ..ops._instances import per_instance
+from ..ops._outlines import boundary_iou, centreline_dice
 from ..ops._rates import rates
-from ..ops.metrics import confusion
+from ..ops._slices import per_slice
+from ..ops._versus import Change
+from ..ops.metrics import confusion, surface_agreement
 from ..progress import track
 from ..volume import Volume
 
-# Scores for which less is better: a structure that is missing makes them infinite, not better.
-_DISTANCES = ("hd", "hd95", "assd")
+_SURFACES = ("hd", "hd95", "assd", "surface_dice")
+# How objects are matched. By the share that is covered, a prediction that joins a large object and a tiny one beside it
+# would be given to the tiny one, which it covers best, and the large one be missed.
+_MATCHED = {"criterion": "iou", "threshold": 0.1}
 SCORES = ("dice", "surface_dice", "hd95")
 _RATES = (
     "jaccard", "sensitivity", "specificity", "precision", "npv", "accuracy", "balanced_accuracy", "mcc", "fpr", "fnr",
@@ -38,6 +44,16 @@ class Case:
         One for each label of each frame; see `evaluate`.
     errors : list of (int, Error)
         Frame and error, worst first.
+    slices, sizes : list of dict
+        Scores slice by slice, and lesions by their size, where asked for.
+    second : Case, optional
+        Another prediction of the same case.
+    changes : list of (int, Change)
+        Frame, and what became of an error from this prediction to the second, largest first.
+    thumbnail : str
+        Picture of the worst error as a ``data:`` address; empty where none was drawn.
+    files : mapping of str to str
+        Where ``"prediction"``, ``"reference"`` and ``"image"`` were read from.
     """
 
     name: str
@@ -45,11 +61,18 @@ class Case:
     reference: Volume
     rows: list[dict[str, Any]]
     errors: list[tuple[int, Error]]
+    slices: list[dict[str, Any]] = field(default_factory=list)
+    sizes: list[dict[str, Any]] = field(default_factory=list)
+    second: "Case | None" = None
+    changes: list[tuple[int, Change]] = field(default_factory=list)
+    thumbnail: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def without_voxels(self) -> "Case":
         """Return the case with volumes that keep their grid, but take no memory: for the tables, not for pictures."""
         hollow = [v.replace(data=np.broadcast_to(np.uint8(0), v.data.shape)) for v in (self.predicted, self.reference)]
-        return replace(self, predicted=hollow[0], reference=hollow[1])
+        second = None if self.second is None else self.second.without_voxels()
+        return replace(self, predicted=hollow[0], reference=hollow[1], second=second)
 
     def mean(self, score: str) -> float:
         """Return the mean of a score over all labels and frames to which it applies; NaN where it applies to none."""
@@ -63,6 +86,9 @@ def evaluate(
     labels: Sequence[int] | None = None,
     tolerance: float = 2.0,
     instances: bool = False,
+    boundary: float | None = None,
+    centreline: bool = False,
+    slices: bool = False,
     name: str = "",
 ) -> Case:
     """Score every label of a segmentation against its reference.
@@ -76,7 +102,14 @@ def evaluate(
     tolerance : float
         mm within which surfaces count as the same, for the surface Dice.
     instances : bool
-        Also match connected pieces: ``objects_found``, ``objects_missed``, ``objects_invented`` and ``object_f1``.
+        Also match connected pieces, where their intersection over union is more than 0.1: ``objects_found``,
+        ``objects_missed``, ``objects_invented`` and ``object_f1``; and count them by size, in `Case.sizes`.
+    boundary : float, optional
+        Also the boundary IoU of a rim of so many mm: ``boundary_iou``.
+    centreline : bool
+        Also the centreline Dice: ``centreline_dice``.
+    slices : bool
+        Also score every slice, as stored, in `Case.slices`.
     name : str
         Of the case; that of the prediction where empty.
 
@@ -123,17 +156,26 @@ def evaluate(
     tolerance = _check.number(tolerance, "tolerance", least=0)
     name = name or predicted.name
     known = {**predicted.labels, **reference.labels}
-    rows, errors = [], []
+    rows, errors, cut, sizes = [], [], [], []
     for frame in track(range(reference.frame_count), "frames"):
         a, b = (np.asarray(v.frame(frame).data) for v in (predicted, reference))
         here = {"case": name, "frame": frame if reference.grid.frames is not None else None}
-        for counted in confusion(a, b, labels):
+        spacing = reference.grid.spacing
+        counts = confusion(a, b, labels)
+        surfaces = surface_agreement(a, b, spacing, tolerance, [one["label"] for one in counts])
+        for counted, surface in zip(counts, surfaces, strict=True):
             value = counted["label"]
-            text = known[value].name if value in known else f"label {value}"
-            scored = _row(a, b, counted, reference.grid.spacing, tolerance)
-            rows.append({**here, "label": value, "name": text, **scored})
+            named = {**here, "label": value, "name": _name(value, known)}
+            rows.append({**named, **_row(counted, spacing), **{key: surface[key] for key in _SURFACES}})
+            if boundary is not None:
+                rows[-1]["boundary_iou"] = boundary_iou(a, b, spacing, boundary, value)
+            if centreline:
+                rows[-1]["centreline_dice"] = centreline_dice(a, b, value)
             if instances:
                 rows[-1].update(_objects(a == value, b == value))
+                sizes += [{**named, **row} for row in lesions_by_size(a == value, b == value, spacing, **_MATCHED)]
+        if slices:
+            cut += [{**here, **row, "name": _name(row["label"], known)} for row in per_slice(a, b, 0, labels)]
         wanted = None if labels is None else {int(value) for value in labels}
         errors += [
             (frame, error)
@@ -141,50 +183,31 @@ def evaluate(
             if wanted is None or {error.predicted, error.reference} & wanted
         ]
     errors.sort(key=lambda one: -one[1].voxels)
-    return Case(name, predicted, reference, rows, errors)
+    return Case(name, predicted, reference, rows, errors, cut, sizes)
 
 
-def _row(
-    a: np.ndarray, b: np.ndarray, counted: Mapping[str, Any], spacing: Sequence[float], tolerance: float
-) -> dict[str, Any]:
+def _name(value: int, known: Mapping[int, Any]) -> str:
+    return known[value].name if value in known else f"label {value}"
+
+
+def _row(counted: Mapping[str, Any], spacing: Sequence[float]) -> dict[str, Any]:
     tp, fp, fn, tn = (counted[key] for key in ("tp", "fp", "fn", "tn"))
     found, true = tp + fp, tp + fn
     state = "both" if found and true else "invented" if found else "missed" if true else "neither"
     table = rates(tp, fp, fn, tn)
     ml = float(np.prod(spacing)) / 1000
     change = 100 * (found - true) / true if true else math.inf if found else math.nan
-    distances = _distances(a, b, counted["label"], spacing, tolerance) if state == "both" else _none(state)
     return {
         "state": state, "tp": tp, "fp": fp, "fn": fn, "tn": tn, "dice": table["f1"],
         **{key: table[key] for key in _RATES}, "predicted_ml": found * ml, "reference_ml": true * ml,
-        "difference_ml": (found - true) * ml, "difference_percent": change, **distances,
+        "difference_ml": (found - true) * ml, "difference_percent": change,
     }  # fmt: skip
 
 
 def _objects(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
-    matched = per_instance(a, b, objects="pieces", criterion="overlap", threshold=0.1)
+    matched = per_instance(a, b, objects="pieces", **_MATCHED)
     counts = {"objects_found": matched.tp, "objects_missed": matched.fn, "objects_invented": matched.fp}
     return {**counts, "object_f1": matched.recognition_quality}
-
-
-def _none(state: str) -> dict[str, float]:
-    """Return the distances where one of the two has nothing, or both have."""
-    none = math.nan if state == "neither" else math.inf
-    return {**dict.fromkeys(_DISTANCES, none), "surface_dice": math.nan if state == "neither" else 0.0}
-
-
-def _distances(
-    a: np.ndarray, b: np.ndarray, label: int, spacing: Sequence[float], tolerance: float
-) -> dict[str, float]:
-    first, second = _surface.Mask(a, label), _surface.Mask(b, label)
-    there, back = _surface.distances(first, second, spacing), _surface.distances(second, first, spacing)
-    both = np.concatenate([there, back])
-    return {
-        "hd": float(both.max()),
-        "hd95": float(max(np.percentile(there, 95), np.percentile(back, 95))),
-        "assd": float(both.mean()),
-        "surface_dice": float((both <= tolerance).mean()),
-    }
 
 
 def mean(values: Sequence[float]) -> float:

@@ -5,6 +5,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..errors import FileError
 from ..io._staged import staged
 from ..ops._errors import Error
 from ..volume import Label, Volume
+from . import evaluation_cohort as cohort
+from . import evaluation_versus as versus
 from . import page, words
 from .evaluation import SCORES, Case, summary, worst_first
 from .pictures import View, draw
@@ -26,11 +29,14 @@ OUTCOMES = {
     4: Label("another label", "#f0e442"),
 }
 FILES = ("scores.csv", "errors.csv", "evaluation.json", "report.html")
+# Those that are written where asked for.
+MORE_FILES = ("slices.csv", "sizes.csv", "changes.csv", "scores_second.csv")
 # Cases that are drawn.
 DRAWN = 12
 _ERRORS, _ROWS = 3, 400
 _WORDS = {
     "dice": "Dice", "surface_dice": "surface Dice", "hd95": "HD95 (mm)", "hd": "HD (mm)", "assd": "ASSD (mm)",
+    "boundary_iou": "boundary IoU", "centreline_dice": "centreline Dice", "object_f1": "object F1",
     "reference_ml": "reference (ml)", "difference_ml": "difference (ml)",
 }  # fmt: skip
 
@@ -64,7 +70,8 @@ def write_evaluation(
     Returns
     -------
     list of Path
-        ``scores.csv``, ``errors.csv``, ``evaluation.json`` and ``report.html``.
+        ``scores.csv``, ``errors.csv``, ``evaluation.json`` and ``report.html``; where the cases have them, also
+        ``slices.csv``, ``sizes.csv``, and of a second prediction ``changes.csv`` and ``scores_second.csv``.
 
     Raises
     ------
@@ -79,8 +86,23 @@ def write_evaluation(
     over_all = summary(cases)
     rows = [row for case in cases for row in case.rows]
     errors = [_error_row(case, frame, error) for case in cases for frame, error in case.errors]
-    everything = {"summary": over_all, "scores": rows, "failed": failed, "tolerance_mm": tolerance}
-    contents = {
+    everything = {"summary": over_all, "cases": [cohort.overview(case) for case in worst_first(cases)]}
+    everything |= {"scores": rows, "failed": failed, "tolerance_mm": tolerance}
+    contents = {}
+    for name, lists in (("slices.csv", [c.slices for c in cases]), ("sizes.csv", [c.sizes for c in cases])):
+        if any(lists):
+            contents[name] = _csv([row for one in lists for row in one], [])
+    compared = [case for case in cases if case.second is not None]
+    if compared:
+        everything["versus"] = {
+            "labels": versus.paired(compared),
+            "cases": [{"name": case.name, **versus.change_of(case)} for case in compared],
+            "scores": [row for case in compared for row in case.second.rows],
+        }
+        changes = [row for case in compared for row in versus.change_rows(case, _error_row)]
+        contents["changes.csv"] = _csv(changes, ["case", "frame", "outcome", "kind"])
+        contents["scores_second.csv"] = _csv(everything["versus"]["scores"], ["case", "frame", "label", "name"])
+    contents |= {
         "scores.csv": _csv(rows, ["case", "frame", "label", "name", "state"]),
         "errors.csv": _csv(errors, ["case", "frame", "number", "kind"]),
         "evaluation.json": json.dumps(_plain(everything), indent=1),
@@ -89,7 +111,7 @@ def write_evaluation(
     with staged(folder, overwrite=overwrite) as stage:
         for name, text in contents.items():
             (stage / name).write_bytes(text.encode())
-    return [folder / name for name in contents]
+    return [folder / name for name in (*FILES, *MORE_FILES) if name in contents]
 
 
 def outcomes(predicted: Volume, reference: Volume, frame: int) -> Volume:
@@ -148,11 +170,17 @@ def _page(cases, over_all, images, failed, tolerance: float) -> str:
         parts += [page.heading("Label by label"), page.panel(_summary_table(over_all), page.quiet(
             "Means with their 95 % intervals (bootstrap over cases). A structure that was missed counts with a Dice of "
             "0 and an infinite distance; one that neither has counts nowhere."))]  # fmt: skip
-        parts += [page.heading("Cases, worst first"), page.panel(_case_table(ordered))]
-    for case in ordered[:DRAWN]:
-        parts += [page.heading(case.name), *_case_panels(case, images.get(case.name), tolerance)]
+        scores = {score: _WORDS[score] for score in SCORES}
+        table = cohort.case_table(ordered[:_ROWS], scores, _text)
+        parts += [page.heading("Cases, worst first"), page.panel(table)]
+    compared = [case for case in ordered if case.second is not None]
+    if compared:
+        parts += [page.heading("What got better, and what got worse"), versus.summary_panel(compared, _text)]
+    for number, case in enumerate(ordered[:_ROWS]):
+        parts += [cohort.anchor(number), page.heading(case.name)]
+        parts += _case_panels(case, images.get(case.name), tolerance, number < DRAWN)
     if len(ordered) > DRAWN:
-        parts.append(page.quiet(f"{len(ordered) - DRAWN} better cases are in scores.csv and errors.csv only."))
+        parts.append(page.quiet(f"Errors are drawn for the {DRAWN} worst cases; all are listed in errors.csv."))
     parts += [page.heading("Made with"), page.panel(page.pairs(words.versions()))]
     parts.append(page.quiet("Made by napari-lightbox. For research and teaching, not for clinical use."))
     return page.document(title, parts)
@@ -172,25 +200,21 @@ def _summary_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return page.table(columns, lines)
 
 
-def _case_table(cases: Sequence[Case]) -> str:
-    columns = {"Case": "text", **{_WORDS[score]: "number" for score in SCORES}, "Errors": "number",
-               "Largest": "text"}  # fmt: skip
-    lines = []
-    for case in cases[:_ROWS]:
-        largest = case.errors[0][1] if case.errors else None
-        what = "" if largest is None else f"{largest.kind}, {_text(largest.volume / 1000)} ml"
-        lines.append([case.name, *(_text(case.mean(score)) for score in SCORES), len(case.errors), what])
-    return page.table(columns, lines)
-
-
-def _case_panels(case: Case, image: Volume | None, tolerance: float) -> list[str]:
-    shown = ("dice", "surface_dice", "hd95", "hd", "assd", "reference_ml", "difference_ml")
+def _case_panels(case: Case, image: Volume | None, tolerance: float, drawn: bool) -> list[str]:
+    shown = ["dice", "surface_dice", "hd95", "hd", "assd", "reference_ml", "difference_ml"]
+    shown[2:2] = [key for key in ("boundary_iou", "centreline_dice", "object_f1") if key in (case.rows or [{}])[0]]
     columns = {"Label": "text", "State": "text", **{_WORDS[key]: "number" for key in shown}}
     lines = []
     for row in case.rows[:_ROWS]:
         name = row["name"] if row["frame"] is None else f"{row['name']}, frame {row['frame']}"
         lines.append([name, row["state"], *(_text(row[key]) for key in shown)])
     found = [page.panel(page.table(columns, lines), page.quiet(f"Surface Dice within {tolerance:g} mm."))]
+    if case.sizes:
+        found.append(page.panel(page.heading("Objects by size", 3), _size_table(case)))
+    if not drawn:
+        return found
+    if case.second is not None:
+        found.append(versus.case_panel(case, lambda frame: _below(case, image, frame), _said, _text))
     for frame, error in case.errors[:_ERRORS]:
         over = outcomes(case.predicted, case.reference, frame)
         below = _below(case, image, frame)
@@ -198,6 +222,27 @@ def _case_panels(case: Case, image: Volume | None, tolerance: float) -> list[str
         pictures = page.pictures(draw(below, View(point, 0, 360), over=over), error.kind)
         found.append(page.panel(page.heading(_said(case, frame, error), 3), pictures, _legend()))
     return found
+
+
+def _size_table(case: Case) -> str:
+    names = ("lesions", "found", "missed", "invented")
+    columns = {"Label": "text", "Size (mm\u00b3)": "number", **{name.capitalize(): "number" for name in names}}
+    columns["Sensitivity"] = "number"
+    lines = []
+    for row in case.sizes[:_ROWS]:
+        size = f"{row['from']:g} to {row['to']:g}" if math.isfinite(row["to"]) else f"from {row['from']:g}"
+        size = size if row["from"] or math.isfinite(row["to"]) else "all"
+        lines.append([row["name"], size, *(row[name] for name in names), _text(row["sensitivity"])])
+    return page.table(columns, lines)
+
+
+def with_thumbnail(case: Case, image: Volume | None) -> Case:
+    """Return the case with a picture of its worst error, while it still has its voxels."""
+    frame, error = case.errors[0] if case.errors else (0, None)
+    over = outcomes(case.predicted, case.reference, frame)
+    middle = [(n - 1) / 2 for n in over.grid.spatial_shape]
+    point = over.grid.to_world(middle if error is None else error.voxel)
+    return replace(case, thumbnail=cohort.thumbnail(case, _below(case, image, frame), over, [float(v) for v in point]))
 
 
 def _below(case: Case, image: Volume | None, frame: int) -> Volume:

@@ -1,7 +1,8 @@
 """The widgets of the Errors dock, and how they show a review."""
 
 import math
-from functools import partial
+from collections import Counter
+from html import escape
 
 from napari.layers import Labels
 from qtpy.QtCore import QAbstractTableModel, QSignalBlocker, Qt
@@ -24,10 +25,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from ...ops._versus import OUTCOMES
 from ..choosers import LayerChooser
 from ..jobbar import JobBar
+from ._error_ask import MODES, AskBox
+from ._error_kinds import ALONE, COLOURS, STATES, VERSUS, counted, mends, mode_of, name_of, palette
 from ._error_rows import ErrorTable
-from ._error_work import COLOURS, MEANINGS, STATES, is_review, name_of
+from ._error_work import is_review
 from ._label_rows import number
 from .inference import Fold
 
@@ -46,9 +50,13 @@ def build(panel) -> None:
     choice = QWidget(panel)
     inside = QVBoxLayout(choice)
     inside.setContentsMargins(0, 0, 0, 0)
-    inside.addLayout(_choosers(panel, viewer))
+    panel.ask = AskBox(viewer, choice)
+    for name in ("predicted_box", "reference_box", "second_box", "probability_box", "uncertainty_box"):
+        setattr(panel, name, getattr(panel.ask, name))
+    inside.addWidget(panel.ask)
     panel.find_button = QPushButton("Find errors", choice)
-    panel.find_button.setToolTip("<qt>List every difference between prediction and reference, in the background</qt>")
+    panel.ask.mode_box.currentIndexChanged.connect(lambda _: _name_button(panel))
+    _name_button(panel)
     inside.addWidget(panel.find_button)
     panel.choice_fold = Fold("Layers to compare", choice, panel)
     panel.choice_fold.button.setChecked(True)
@@ -88,22 +96,10 @@ def build(panel) -> None:
     panel.setMinimumWidth(330)
 
 
-def _choosers(panel, viewer) -> QFormLayout:
-    form = QFormLayout()
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    segmentation = partial(LayerChooser, viewer, ("labels",), accepts=lambda layer: not is_review(layer), parent=panel)
-    image = partial(LayerChooser, viewer, ("image",), optional=True, parent=panel)
-    for name, title, make, tip in (
-        ("predicted_box", "Prediction", segmentation, "Labels that are looked through for errors"),
-        ("reference_box", "Reference", segmentation, "Labels that are taken to be right"),
-        ("probability_box", "Probability", image, "Image to average over each error: how sure the model was there"),
-        ("uncertainty_box", "Uncertainty", image, "Image to average over each error: how undecided the model was"),
-    ):
-        box = make()
-        box.setToolTip(f"<qt>{tip}</qt>")
-        setattr(panel, name, box)
-        form.addRow(title, box)
-    return form
+def _name_button(panel) -> None:
+    _, title, tip = MODES[panel.ask.mode]
+    panel.find_button.setText(title)
+    panel.find_button.setToolTip(f"<qt>{tip}; in the background</qt>")
 
 
 def _review_row(panel, viewer, column: QVBoxLayout) -> None:
@@ -135,18 +131,6 @@ def _score(panel, column: QVBoxLayout) -> None:
     panel.score_fold = Fold("Dice of each label", panel.score_table, panel)
     panel.score_fold.button.setChecked(True)
     panel.legend = _text(panel)
-    panel.legend.setText(
-        " ".join(
-            f'<span style="white-space:nowrap"><span style="color:{colour}">\u25a0</span>&nbsp;'
-            f"{kind.replace(' ', '&nbsp;')}</span>"
-            for kind, colour in COLOURS.items()
-        )
-    )
-    panel.legend.setToolTip(
-        "<qt>"
-        + "<br>".join(f'<span style="color:{COLOURS[k]}">\u25a0</span> {k}: {t}' for k, t in MEANINGS.items())
-        + "</qt>"
-    )
     panel.outline_box = QCheckBox("Prediction and reference as outlines", panel)
     panel.outline_box.setChecked(True)
     panel.outline_box.setToolTip("<qt>Draw their labels as lines in 2D, so that errors and image are seen</qt>")
@@ -159,14 +143,14 @@ def _filters(panel) -> QGridLayout:
     grid.setContentsMargins(0, 0, 0, 0)
     for place, (name, tip) in enumerate(
         (("kind_box", "Show errors of this kind only"), ("label_box", "Show errors of this label only"),
-         ("state_box", "Show errors in this state only"))
+         ("state_box", "Show errors in this state only"), ("outcome_box", "Show errors that changed so only"))
     ):  # fmt: skip
         box = QComboBox(panel)
         box.setToolTip(tip)
         box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         box.setMinimumContentsLength(8)
         setattr(panel, name, box)
-        grid.addWidget(box, place // 2, place % 2)
+        grid.addWidget(box, *((place // 2, place % 2) if place < 3 else (2, 0)))
     panel.least_box = QDoubleSpinBox(panel)
     panel.least_box.setRange(0.0, 1e9)
     panel.least_box.setDecimals(1)
@@ -238,31 +222,57 @@ def fill_filters(panel, review: dict) -> None:
     for row in rows:
         counts[row["kind"]] = counts.get(row["kind"], 0) + 1
         labels |= {row["predicted"], row["reference"]} - {0}
+    outcomes = Counter(row.get("outcome") for row in rows)
     kinds = [(f"{kind} ({counts[kind]})", kind) for kind in COLOURS if kind in counts]
     names = [(name_of(value, review), value) for value in sorted(labels)]
     for box, first, entries in (
         (panel.kind_box, "all kinds", kinds),
         (panel.label_box, "all labels", names),
         (panel.state_box, "all states", [(state, state) for state in STATES]),
+        (panel.outcome_box, "all changes", [(f"{one} ({outcomes[one]})", one) for one in OUTCOMES if one in outcomes]),
     ):
         with QSignalBlocker(box):
             box.clear()
             box.addItem(first, None)
             for text, value in entries:
                 box.addItem(text, value)
-    for place, (_, kind) in enumerate(kinds, start=1):
-        pixmap = QPixmap(10, 10)
-        pixmap.fill(QColor(COLOURS[kind]))
-        panel.kind_box.setItemIcon(place, QIcon(pixmap))
+    _show_colours(panel, review)
     with QSignalBlocker(panel.least_box):
         panel.least_box.setValue(0.0)
         panel.least_box.setSuffix(f" {panel.model.size_unit}")
-    for widget in (panel.review_row, panel.score, panel.score_fold, panel.outline_box, panel.legend):
+    for widget in (panel.review_row, panel.outline_box, panel.legend):
         widget.setVisible(bool(review))
+    for widget in (panel.score, panel.score_fold):
+        widget.setVisible(bool(review) and mode_of(review) != ALONE)
+    panel.outcome_box.setVisible(mode_of(review) == VERSUS)
+    which = {ALONE: "Prediction", VERSUS: "Predictions and reference"}.get(mode_of(review), "Prediction and reference")
+    panel.outline_box.setText(f"{which} as outlines")
+
+
+def _show_colours(panel, review: dict) -> None:
+    """Say what the colours stand for, beside the lists of what can be shown and in the legend."""
+    key, colours, meanings = palette(review) if review else ("kind", {}, {})
+    box = panel.outcome_box if key == "outcome" else panel.kind_box
+    for place in range(1, box.count()):
+        pixmap = QPixmap(10, 10)
+        pixmap.fill(QColor(colours[box.itemData(place)]))
+        box.setItemIcon(place, QIcon(pixmap))
+    square = '<span style="color:{}">\u25a0</span>'
+    panel.legend.setText(
+        " ".join(
+            f'<span style="white-space:nowrap">{square.format(colour)}&nbsp;{name.replace(" ", "&nbsp;")}</span>'
+            for name, colour in colours.items()
+        )
+    )
+    lines = [f"{square.format(colour)} {name}: {meanings[name]}" for name, colour in colours.items()]
+    panel.legend.setToolTip("<qt>" + "<br>".join(lines) + "</qt>")
 
 
 def show_score(panel, dice: dict[int, float], review: dict) -> None:
     """Show the score as it is, beside what it was when the errors were found."""
+    if mode_of(review) == VERSUS:
+        _show_versus(panel, review)
+        return
     before = review.get("dice", {})
     mean, first = _mean(dice), _mean(before)
     text = f"<b>Mean Dice {number(mean, 4)}</b> of {len(dice)} label{'' if len(dice) == 1 else 's'}"
@@ -270,8 +280,26 @@ def show_score(panel, dice: dict[int, float], review: dict) -> None:
         text += f" (when found {number(first, 4)})"
     if panel.pair is None:
         text += ", as it was when found"
+    _fill_score(panel, review, text, dice, before, ("Label", "Dice", "When found"))
+
+
+def _show_versus(panel, review: dict) -> None:
+    """Show what the second prediction gains and loses against the first."""
+    first, second = review["dice_first"], review["dice"]
+    gained, lost = (_millilitres(review[key], review["voxel"]) for key in ("gained", "lost"))
+    means = [number(_mean({v: dice.get(v, 0.0) for v in {*first, *second}}), 4) for dice in (first, second)]
+    text = f"<b>Gained {gained}, lost {lost}</b>; mean Dice {means[0]} \u2192 {means[1]}"
+    text += f" ({escape(review['first'])} \u2192 {escape(review['prediction'])})"
+    _fill_score(panel, review, text, second, first, ("Label", "Second", "First"))
+
+
+def _millilitres(voxels: int, voxel: float | None) -> str:
+    return f"{voxels} voxels" if voxel is None else f"{number(voxels * voxel / 1000, 2)} ml"
+
+
+def _fill_score(panel, review: dict, text: str, now: dict, before: dict, titles: tuple[str, str, str]) -> None:
     panel.score.setText(text)
-    panel.scores.show([(name_of(v, review), dice.get(v), before.get(v)) for v in sorted({*dice, *before})])
+    panel.scores.show([(name_of(v, review), now.get(v), before.get(v)) for v in sorted({*now, *before})], titles)
     table = panel.score_table
     rows = min(_SCORES, max(1, panel.scores.rowCount()))
     table.setFixedHeight(table.horizontalHeader().sizeHint().height() + rows * table.rowHeight(0) + 4)
@@ -286,18 +314,23 @@ def show_row(panel, row: dict | None) -> None:
     model, pair = panel.model, panel.pair
     done = sum(row["state"] != STATES[0] for row in model.rows)
     if not model.rows:
-        text = "No errors." if model.review else "Choose a prediction and a reference, then press Find errors."
-    elif row is None:
-        text = f"{len(model.shown)} of {len(model.rows)} errors shown, {done} reviewed. Click one to fly there."
+        text = (
+            f"{counted(0, model.review).capitalize()}."
+            if model.review
+            else "Choose what to compare, then press the button above."
+        )
     else:
-        text = f"{len(model.shown)} of {len(model.rows)} errors shown, {done} reviewed.\n{model.whole(row)}"
+        text = f"{len(model.shown)} of {counted(len(model.rows), model.review)} shown, {done} reviewed."
+        text += " Click one to fly there." if row is None else f"\n{model.whole(row)}"
     panel.about.setText(text)
     if panel.comment.text() != (row["comment"] if row else ""):
         panel.comment.setText(row["comment"] if row else "")
     panel.comment.setEnabled(row is not None)
     is_open = row is not None and row["state"] == STATES[0]
-    panel.accept_button.setEnabled(is_open and pair is not None)
-    panel.fix_button.setEnabled(is_open and pair is not None)
+    # To accept a doubt paints nothing; two predictions are compared, not mended.
+    paints = is_open and pair is not None
+    panel.accept_button.setEnabled(paints or (is_open and mode_of(model.review) == ALONE))
+    panel.fix_button.setEnabled(paints and mends(row))
     panel.dismiss_button.setEnabled(is_open)
     panel.reopen_button.setEnabled(row is not None and not is_open)
     for button in (panel.next_button, panel.previous_button):
@@ -308,20 +341,19 @@ def show_row(panel, row: dict | None) -> None:
 class ScoreRows(QAbstractTableModel):
     """Dice of each label, now and when the errors were found."""
 
-    _TITLES = ("Label", "Dice", "When found")
-
     def __init__(self) -> None:
         super().__init__()
+        self._titles = ("Label", "Dice", "When found")
         self._rows: list[tuple[str, float | None, float | None]] = []
 
-    def show(self, rows: list[tuple[str, float | None, float | None]]) -> None:
-        """Show these rows; where they are as many as before, in place."""
-        if len(rows) == len(self._rows) and rows:
+    def show(self, rows: list[tuple[str, float | None, float | None]], titles: tuple[str, str, str]) -> None:
+        """Show these rows under these titles; where they are as many as before, in place."""
+        if titles == self._titles and len(rows) == len(self._rows) and rows:
             self._rows = rows
             self.dataChanged.emit(self.index(0, 0), self.index(len(rows) - 1, 2))
             return
         self.beginResetModel()
-        self._rows = rows
+        self._rows, self._titles = rows, titles
         self.endResetModel()
 
     def rowCount(self, parent=None) -> int:  # noqa: N802 - Qt's names
@@ -335,7 +367,7 @@ class ScoreRows(QAbstractTableModel):
     def headerData(self, section, orientation, role=Qt.ItemDataRole.DisplayRole):  # noqa: N802
         """Titles of the columns."""
         wanted = orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole
-        return self._TITLES[section] if wanted else None
+        return self._titles[section] if wanted else None
 
     def data(self, index, role=Qt.ItemDataRole.DisplayRole):
         """Text of a cell; what has changed is bold in colour."""

@@ -93,6 +93,30 @@ class Pair:
                 self.follow(which, np.unravel_index(places, tuple(self._review["shape"])))
 
 
+class Alone(Pair):
+    """A prediction without a reference: Fix paints what is proposed, and there is no score.
+
+    Parameters
+    ----------
+    predicted : Labels layer
+        Its voxels are those of the review, in the order displayed.
+    review : dict
+        What the layer of doubts holds.
+    """
+
+    def __init__(self, predicted, review: dict) -> None:
+        self.layers = (predicted,)
+        self.score = None
+        self._review = review
+
+    def follow(self, which: int, at: tuple[np.ndarray, ...]) -> None:
+        """Do nothing: there is no score to follow."""
+
+    def decided(self, row: dict) -> tuple[int, int] | None:
+        """Return what a mend has painted; to accept paints nothing."""
+        return (PREDICTED, row["reference"]) if row["state"] == "fixed" else None
+
+
 class Compare:
     """Finds changed voxels, or counts all anew where most have changed. Call it in the background."""
 

@@ -1,32 +1,29 @@
 """The table of errors: thousands of rows for Qt, sorted and filtered here, and written as CSV and JSON."""
 
-import csv
-import io
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtGui import QColor
 
-from ...io._atomic import replacing
-from ._error_work import COLOURS, MEANINGS, STATES, name_of, what
+from ...ops._versus import OUTCOMES
+from ._error_kinds import COLOURS, MEANINGS, OUTCOME_MEANINGS, STATES, VERSUS, colour_of, mode_of, palette, what
 from ._folding_table import FoldingTable
 from ._label_rows import number
 
 KEYS = (
-    "number", "kind", "what", "size", "depth", "state", "probability", "uncertainty", "x", "y", "z", "frame", "comment"
+    "number", "outcome", "kind", "what", "size", "changed", "depth", "state", "probability", "uncertainty", "x", "y",
+    "z", "frame", "comment",
 )  # fmt: skip
 _TITLES = {
-    "number": "#", "kind": "Kind", "what": "Label", "state": "State", "probability": "Prob.", "uncertainty": "Unc.",
-    "frame": "Frame", "comment": "Comment",
+    "number": "#", "outcome": "Change", "kind": "Kind", "what": "Label", "state": "State", "probability": "Prob.",
+    "uncertainty": "Unc.", "frame": "Frame", "comment": "Comment",
 }  # fmt: skip
-_LEFT = ("kind", "what", "state", "comment")
+_LEFT = ("outcome", "kind", "what", "state", "comment")
 # Columns that give way where the dock is narrow, the first one first; the line under the table has them all.
-_FOLDING = ("comment", "x", "y", "z", "uncertainty", "probability", "frame", "state", "depth")
+_FOLDING = ("comment", "x", "y", "z", "uncertainty", "probability", "frame", "state", "depth", "size")
 _CENTRE = ("x", "y", "z")
 _MARK = {"open": "", "accepted": "\u2713 accepted", "fixed": "\u2713 fixed", "dismissed": "\u2013 dismissed"}
 
@@ -43,12 +40,15 @@ class Filter:
         Predicted there, or in the reference.
     least : float
         Smallest size shown, mm3.
+    outcome : str or None
+        Of two predictions, what became of the error.
     """
 
     kind: str | None = None
     label: int | None = None
     state: str | None = None
     least: float = 0.0
+    outcome: str | None = None
 
     def passes(self, row: dict) -> bool:
         """Whether a row is shown."""
@@ -56,6 +56,7 @@ class Filter:
             (self.kind is None or row["kind"] == self.kind)
             and (self.label is None or self.label in (row["predicted"], row["reference"]))
             and (self.state is None or row["state"] == self.state)
+            and (self.outcome is None or row.get("outcome") == self.outcome)
             and row["size"] >= self.least
         )
 
@@ -96,6 +97,10 @@ class ErrorRows(QAbstractTableModel):
     def absent(self) -> set[str]:
         """Return the columns that this review has nothing to say in."""
         found = {"probability", "uncertainty"} - set(self.review.get("averages", ()))
+        if mode_of(self.review) != VERSUS:
+            found |= {"outcome", "changed"}
+        if self.rows and all(math.isnan(row["depth"]) for row in self.rows):
+            found.add("depth")
         return found if self.review.get("frames") else found | {"frame"}
 
     @property
@@ -107,6 +112,8 @@ class ErrorRows(QAbstractTableModel):
         if key == "kind":
             kinds = list(COLOURS)
             return lambda row: kinds.index(row["kind"])
+        if key == "outcome":
+            return lambda row: OUTCOMES.index(row[key]) if key in row else 0
         if key == "state":
             return lambda row: STATES.index(row["state"])
         if key == "what":
@@ -114,7 +121,7 @@ class ErrorRows(QAbstractTableModel):
         if key == "comment":
             return lambda row: row["comment"].casefold()
         # What is not a number comes as if it were less than any.
-        return lambda row: -math.inf if row[key] is None or math.isnan(row[key]) else row[key]
+        return lambda row: -math.inf if row.get(key) is None or math.isnan(row[key]) else row[key]
 
     # Qt's names -------------------------------------------------------------------------------------------------
 
@@ -140,17 +147,17 @@ class ErrorRows(QAbstractTableModel):
             return _tip(key)
         if role != Qt.ItemDataRole.DisplayRole:
             return None
-        return {"size": f"Size {self.size_unit}", "depth": f"Depth {unit}", "x": "x mm", "y": "y mm", "z": "z mm"}.get(
-            key, _TITLES.get(key)
-        )
+        titles = {"size": f"Size {self.size_unit}", "changed": f"Changed {self.size_unit}", "depth": f"Depth {unit}"}
+        titles |= {axis: f"{axis} mm" for axis in _CENTRE}
+        return titles.get(key, _TITLES.get(key))
 
     def data(self, index: QModelIndex, role=Qt.ItemDataRole.DisplayRole):
         """Text and colours of a cell."""
         row, key = self.rows[self.shown[index.row()]], KEYS[index.column()]
         if role == Qt.ItemDataRole.DisplayRole:
             return self.text(row, key)
-        if role == Qt.ItemDataRole.DecorationRole and key == "kind":
-            return QColor(COLOURS[row["kind"]])
+        if role == Qt.ItemDataRole.DecorationRole and key == palette(self.review)[0]:
+            return QColor(colour_of(row, self.review))
         if role == Qt.ItemDataRole.ToolTipRole:
             return self.whole(row)
         if role == Qt.ItemDataRole.ForegroundRole and row["state"] != STATES[0]:
@@ -165,11 +172,11 @@ class ErrorRows(QAbstractTableModel):
             return what(row, self.review, "as")
         if key == "state":
             return _MARK[row["state"]] or "open"
-        value = row[key]
-        if key == "size":
-            return number(value, 0 if value >= 10 else 1)
+        value = row.get(key)
+        if key in ("size", "changed"):
+            return "" if value is None else number(value, 0 if value >= 10 else 1)
         if key == "depth":
-            return "\u221e" if math.isinf(value) else f"{value:.1f}"
+            return "\u221e" if math.isinf(value) else number(value, 1)
         if key in ("probability", "uncertainty"):
             return number(value, 2)
         if key in _CENTRE:
@@ -180,10 +187,15 @@ class ErrorRows(QAbstractTableModel):
         """Write a row out, for a dock too narrow to show all columns."""
         unit = self.review["unit"]
         lines = [f"{row['number']}: {row['kind']}, {what(row, self.review)} ({row['state']})"]
-        depth = (
-            "no right border to measure from" if math.isinf(row["depth"]) else f"up to {row['depth']:.1f} {unit} deep"
-        )
-        lines.append(f"{self.text(row, 'size')} {self.size_unit} ({row['voxels']} voxels), {depth}")
+        size = f"{self.text(row, 'size')} {self.size_unit} ({row['voxels']} voxels)"
+        if math.isinf(row["depth"]):
+            size += ", no right border to measure from"
+        elif not math.isnan(row["depth"]):
+            size += f", up to {row['depth']:.1f} {unit} deep"
+        lines.append(size)
+        if "outcome" in row:
+            changed = f"{self.text(row, 'changed')} {self.size_unit} ({row['changed_voxels']} voxels) changed"
+            lines.append(f"{row['outcome']}: {OUTCOME_MEANINGS[row['outcome']]}; {changed}")
         place = ", ".join(f"{name} {row[name]:.1f}" for name in _CENTRE)
         frame = "" if row["frame"] is None else f", frame {row['frame'] + 1}"
         lines.append(f"centre {place} mm (LPS){frame}")
@@ -198,6 +210,8 @@ class ErrorRows(QAbstractTableModel):
 def _tip(key: str) -> str:
     tips = {
         "number": "1 is the largest error; its value in the layer of errors",
+        "outcome": "\n".join(f"{name}: {text}" for name, text in OUTCOME_MEANINGS.items()),
+        "changed": "How much of it changed from the first prediction to the second",
         "kind": "\n".join(f"{kind}: {text}" for kind, text in MEANINGS.items()),
         "what": "The label that is wrong there; A as B: A in the reference, B predicted",
         "size": "Size of the error",
@@ -223,65 +237,10 @@ class ErrorTable(FoldingTable):
         if model is None:
             return
         absent = model.absent()
-        for key in absent:
-            self.setColumnHidden(KEYS.index(key), True)
+        for key in {*absent, "outcome", "changed"}:
+            self.setColumnHidden(KEYS.index(key), key in absent)
         self._folding = tuple(KEYS.index(key) for key in _FOLDING if key not in absent)
         super().fold()
         if any(self.isColumnHidden(KEYS.index(key)) for key in _CENTRE):
             for key in _CENTRE:
                 self.setColumnHidden(KEYS.index(key), True)
-
-
-# Files ----------------------------------------------------------------------------------------------------------
-
-
-def write_table(path: Path, review: dict) -> None:
-    """Write all errors with what the review says of them as CSV; the file appears whole or not at all.
-
-    Frames are counted from 1; centres are in LPS mm, lengths and sizes in mm and mm3, or in voxels where the spacing
-    is not known.
-    """
-    millimetres = review["unit"] == "mm"
-    size, depth = ("size_mm3", "depth_mm") if millimetres else ("size_voxels", "depth_voxels")
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(
-        ["number", "kind", "predicted", "predicted_name", "reference", "reference_name", "voxels", size, depth,
-         "probability", "uncertainty", "x_mm", "y_mm", "z_mm", "frame", "state", "comment"]
-    )  # fmt: skip
-    for row in review["rows"]:
-        labels = [part for key in ("predicted", "reference") for part in (row[key], name_of(row[key], review))]
-        means = ["" if math.isnan(row[key]) else row[key] for key in ("probability", "uncertainty")]
-        frame = "" if row["frame"] is None else row["frame"] + 1
-        writer.writerow(
-            [row["number"], row["kind"], *labels, row["voxels"], row["size"], row["depth"], *means,
-             *(row[key] for key in _CENTRE), frame, row["state"], row["comment"]]
-        )  # fmt: skip
-    with replacing(Path(path)) as file:
-        file.write(text.getvalue().encode("utf-8"))
-
-
-def write_json(path: Path, review: dict, dice: dict[int, float]) -> None:
-    """Write the review as JSON, with the score as it is now and as it was; what is no number is null."""
-    errors = []
-    for row in review["rows"]:
-        kept = {key: row[key] for key in ("number", "kind", "predicted", "reference", "voxels", "state", "comment")}
-        kept |= {key: _finite(row[key]) for key in ("size", "depth", "probability", "uncertainty")}
-        kept["predicted_name"], kept["reference_name"] = (name_of(row[k], review) for k in ("predicted", "reference"))
-        kept["centre_lps_mm"] = [row[key] for key in _CENTRE]
-        kept["frame"] = None if row["frame"] is None else row["frame"] + 1
-        errors.append(kept)
-    whole = {
-        "prediction": review["prediction"],
-        "reference": review["reference"],
-        "units": {"size": "mm3", "depth": "mm"} if review["unit"] == "mm" else {"size": "voxels", "depth": "voxels"},
-        "dice": {str(label): value for label, value in dice.items()},
-        "dice_when_found": {str(label): value for label, value in review["dice"].items()},
-        "errors": errors,
-    }
-    with replacing(Path(path)) as file:
-        file.write(json.dumps(whole, indent=1, allow_nan=False, ensure_ascii=False).encode("utf-8"))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

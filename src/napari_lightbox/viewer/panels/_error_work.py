@@ -9,30 +9,16 @@ from napari.layers import Layer
 
 from ...errors import InputError
 from ...geometry import Grid
-from ...ops._errors import KINDS, Error, find_errors
+from ...ops._errors import Error, Errors, find_errors
 from ...progress import track
 from ...volume import Label, Volume
 from ..capture import steady, volume_of
 from ..layers import layer_record, make_layer, plain
+from ._error_kinds import AGAINST, STATES, colour_of, mode_of, palette, what
 from ._error_score import Score
 
 # Where the review is kept in the metadata of the layer of errors.
 REVIEW = "lightbox_review"
-STATES = ("open", "accepted", "fixed", "dismissed")
-# The colours of Okabe and Ito, which people who see few colours tell apart: what lacks is warm, what is too much cool.
-COLOURS = {
-    "missed": "#D55E00", "too small": "#E69F00", "split": "#CC79A7", "confused": "#F0E442",
-    "invented": "#0072B2", "too large": "#56B4E9", "merged": "#009E73",
-}  # fmt: skip
-MEANINGS = {
-    "missed": "an object of the reference of which nothing was found",
-    "too small": "the border of an object lies too far inside",
-    "split": "a gap parts one object into several",
-    "confused": "another label than in the reference",
-    "invented": "an object where the reference has none",
-    "too large": "the border of an object lies too far outside",
-    "merged": "a bridge joins several objects",
-}
 # So much that the colours are those of the legend, so little that what is under them is made out.
 _OPACITY = 0.85
 _KEPT = ("spacing_known", "orientation_known", "series", "patient")
@@ -122,10 +108,10 @@ def _frames(grid: Grid) -> str:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search leaves for the dock: the layer of errors, not in a viewer yet, and the score."""
+    """What a search leaves for the dock: the layer of errors, not in a viewer yet, and the score if there is one."""
 
     layer: Layer
-    score: Score
+    score: Score | None
 
 
 @dataclass(frozen=True)
@@ -152,70 +138,15 @@ class Search:
         """Find the errors of all frames and make the layer that shows them."""
         predicted, reference = self.predicted.array(), self.reference.array()
         score = Score(predicted, reference)
-        known = self.predicted.volume.meta.get("spacing_known", True)
-        rows, numbers = self._all_frames(predicted, reference, known)
-        places, ends = _places(numbers, len(rows))
-        _add_boxes(rows, places, ends, numbers.shape)
-        review = {
-            "prediction": self.predicted.volume.name,
-            "reference": self.reference.volume.name,
-            "ids": self.ids,
-            "names": self._names(),
-            "unit": "mm" if known else "px",
-            "averages": [name for name in ("probability", "uncertainty") if getattr(self, name) is not None],
-            "frames": numbers.shape[0] if numbers.ndim == 4 else 0,
-            "dice": score.dice(),
-            "shape": numbers.shape,
-            "rows": rows,
-            "places": places,
-            "ends": ends,
-        }
-        return Found(self._layer(numbers, review), score)
-
-    def _all_frames(self, predicted: np.ndarray, reference: np.ndarray, known: bool) -> tuple[list[dict], np.ndarray]:
-        grid, extra = self.predicted.grid, {}
-        for name in ("probability", "uncertainty"):
-            if getattr(self, name) is not None:
-                extra[name] = getattr(self, name).array()
-        found: list[tuple[int | None, Error]] = []
-        maps = []
-        frames = track(range(predicted.shape[0]), "frames") if predicted.ndim == 4 else (None,)
-        for frame in frames:
-            means = {name: _frame(data, frame) for name, data in extra.items()}
-            errors = find_errors(_frame(predicted, frame), _frame(reference, frame), grid.spacing, **means)
-            found += [(frame, error) for error in errors.table]
-            maps.append(errors.map)
-        # The numbers of the frames are put into one order, worst first.
-        order = sorted(range(len(found)), key=lambda i: (-found[i][1].voxels, i))
-        rows = [_row(number, *found[i], grid, known) for number, i in enumerate(order, start=1)]
-        new = np.zeros(len(found) + 1, np.uint16 if len(found) < 1 << 16 else np.uint32)
-        new[np.asarray(order, int) + 1] = np.arange(1, len(found) + 1)
-        numbers = np.empty(predicted.shape, new.dtype)
-        first = 0
-        for index, one in enumerate(maps):
-            own = new[first : first + int(one.max(initial=0)) + 1].copy()
-            own[0] = 0
-            numbers[index if predicted.ndim == 4 else ...] = own[one]
-            first += len(own) - 1
-        return rows, numbers
-
-    def _names(self) -> dict[int, str]:
-        known = {**self.predicted.volume.labels, **self.reference.volume.labels}
-        return {int(value): label.name for value, label in known.items()}
-
-    def _layer(self, numbers: np.ndarray, review: dict) -> Layer:
-        source = self.predicted.volume
-        labels = {
-            row["number"]: Label(f"{row['kind']}: {what(row, review)}", COLOURS[row["kind"]]) for row in review["rows"]
-        }
-        meta = {key: source.meta[key] for key in _KEPT if key in source.meta}
-        # Without an entry napari would give every number a colour of its own.
-        labels = labels or {1: Label("no errors", COLOURS[KINDS[0]])}
-        volume = Volume(self.predicted.stored(numbers), source.grid, "labels", f"errors of {source.name}", labels, meta)
-        layer = make_layer(volume, metadata={REVIEW: review}, opacity=_OPACITY)
-        # The dock alone writes here.
-        layer.editable = False
-        return layer
+        extra = {name: getattr(self, name) for name in ("probability", "uncertainty")}
+        means = {name: one.array() for name, one in extra.items() if one is not None}
+        frames = []
+        for frame in frames_of(predicted):
+            here = {name: at(data, frame) for name, data in means.items()}
+            errors = find_errors(at(predicted, frame), at(reference, frame), self.predicted.grid.spacing, **here)
+            frames.append((pieces(errors), errors.map))
+        more = {"reference": self.reference.volume.name, "averages": [*means], "dice": score.dice()}
+        return Found(review_layer(self.predicted, frames, self.ids, (self.reference,), **more), score)
 
 
 @dataclass(frozen=True)
@@ -230,8 +161,109 @@ class Recount:
         return Score(self.predicted.array(), self.reference.array())
 
 
-def _frame(data: np.ndarray, frame: int | None) -> np.ndarray:
+def at(data: np.ndarray, frame: int | None) -> np.ndarray:
+    """Return a frame of an array, or all of one that has none."""
     return data if frame is None else data[frame]
+
+
+def frames_of(data: np.ndarray) -> Any:
+    """Go through the frames of an array; (None,) for one that has none."""
+    return track(range(data.shape[0]), "frames") if data.ndim == 4 else (None,)
+
+
+# An error, how much it counts in the order of all, and what its row has beside it.
+Piece = tuple[Error, int, dict[str, Any]]
+
+
+def pieces(errors: Errors) -> list[Piece]:
+    """Return errors for `review_layer`, the largest first."""
+    return [(error, error.voxels, {}) for error in errors.table]
+
+
+def review_layer(
+    source: Taken,
+    frames: Sequence[tuple[list[Piece], np.ndarray]],
+    ids: Sequence[str],
+    others: Sequence[Taken] = (),
+    **more,
+) -> Layer:
+    """Make the layer of errors, with the review in its metadata.
+
+    Parameters
+    ----------
+    source : Taken
+        The prediction.
+    frames : sequence of (list of Piece, ndarray)
+        For each frame its errors, and their map: 1 stands for the first of the list.
+    ids : sequence of str
+        Identities of the layers that were compared, the one that is painted by Fix first.
+    others : sequence of Taken
+        Label volumes that know names of labels, too.
+    **more
+        Further entries of the review.
+    """
+    known = source.volume.meta.get("spacing_known", True)
+    rows, numbers = _gather(frames, source, known)
+    places, ends = _places(numbers, len(rows))
+    _add_boxes(rows, places, ends, numbers.shape)
+    names = {}
+    for one in (source, *others):
+        names |= {int(value): label.name for value, label in one.volume.labels.items()}
+    review = {
+        "mode": AGAINST,
+        "prediction": source.volume.name,
+        "reference": "",
+        "ids": tuple(ids),
+        "names": names,
+        "unit": "mm" if known else "px",
+        "averages": [],
+        "frames": numbers.shape[0] if numbers.ndim == 4 else 0,
+        "dice": {},
+        "shape": numbers.shape,
+        "rows": rows,
+        "places": places,
+        "ends": ends,
+        **more,
+    }
+    return _layer(source, numbers, review)
+
+
+def _gather(frames, source: Taken, known: bool) -> tuple[list[dict], np.ndarray]:
+    """Put the errors of all frames into one order, worst first."""
+    lead = len(source.grid.shape) == 4
+    found = [(n if lead else None, *piece) for n, (here, _) in enumerate(frames) for piece in here]
+    order = sorted(range(len(found)), key=lambda i: (-found[i][2], i))
+    rows = []
+    for number, i in enumerate(order, start=1):
+        frame, error, _, extra = found[i]
+        rows.append(_row(number, frame, error, source.grid, known) | extra)
+    new = np.zeros(len(found) + 1, np.uint16 if len(found) < 1 << 16 else np.uint32)
+    new[np.asarray(order, int) + 1] = np.arange(1, len(found) + 1)
+    numbers = np.empty(source.grid.shape, new.dtype)
+    first = 0
+    for index, (here, one) in enumerate(frames):
+        own = new[first : first + len(here) + 1].copy()
+        own[0] = 0
+        numbers[index if lead else ...] = own[one]
+        first += len(here)
+    return rows, numbers
+
+
+def _layer(source: Taken, numbers: np.ndarray, review: dict) -> Layer:
+    key, colours, _ = palette(review)
+    labels = {
+        row["number"]: Label(f"{row[key]}: {what(row, review)}", colour_of(row, review)) for row in review["rows"]
+    }
+    meta = {key: source.volume.meta[key] for key in _KEPT if key in source.volume.meta}
+    # Without an entry napari would give every number a colour of its own.
+    labels = labels or {1: Label("no errors", next(iter(colours.values()), "#BBBBBB"))}
+    noun = {AGAINST: "errors of"}.get(mode_of(review), review.get("title", "doubts about"))
+    name = f"{noun} {source.volume.name}"
+    volume = Volume(source.stored(numbers), source.volume.grid, "labels", name, labels, meta)
+    layer = make_layer(volume, metadata={REVIEW: review}, opacity=_OPACITY)
+    # The dock alone writes here.
+    layer.editable = False
+    return layer
 
 
 def _row(number: int, frame: int | None, error: Error, grid: Grid, known: bool) -> dict[str, Any]:
@@ -280,18 +312,6 @@ def voxels_of(review: dict, number: int) -> tuple[np.ndarray, ...]:
     """Return the indices of the voxels of an error in the order displayed."""
     first = int(review["ends"][number - 2]) if number > 1 else 0
     return np.unravel_index(review["places"][first : int(review["ends"][number - 1])], review["shape"])
-
-
-def name_of(value: int, review: dict) -> str:
-    """Return what a label is called."""
-    return "background" if value == 0 else review["names"].get(value) or f"label {value}"
-
-
-def what(row: dict, review: dict, word: str = "taken for") -> str:
-    """Return the labels of an error in words."""
-    if row["predicted"] and row["reference"]:
-        return f"{name_of(row['reference'], review)} {word} {name_of(row['predicted'], review)}"
-    return name_of(row["predicted"] or row["reference"], review)
 
 
 def is_review(layer) -> bool:

@@ -17,10 +17,12 @@ from ..runner import main_window, run
 from ..writers import file_name, may_replace
 from . import _error_flight, _error_form
 from ._error_ends import bind_keys, fill, outline, shut, stop
-from ._error_pair import Pair
-from ._error_rows import ErrorRows, Filter, write_json, write_table
+from ._error_files import write_json, write_table
+from ._error_kinds import AGAINST, ALONE, VERSUS, counted, mode_of
+from ._error_pair import Alone, Pair
+from ._error_rows import ErrorRows, Filter
 from ._error_score import PREDICTED, REFERENCE, Score
-from ._error_work import REVIEW, Found, Recount, Search, is_review, take_pair, voxels_of
+from ._error_work import REVIEW, Found, Recount, is_review, take_pair, voxels_of
 from ._links import Links
 from ._pane import Closing
 
@@ -50,6 +52,8 @@ class ErrorsPanel(QWidget):
         self.model = ErrorRows()
         self.layer = None
         self.pair: Pair | None = None
+        # What is drawn as outlines.
+        self._compared_layers = ()
         # Number of the error that was last shown, and its row, which another one takes when it is filtered out.
         self.current, self._place = 0, 0
         self._fresh: tuple | None = None
@@ -83,7 +87,7 @@ class ErrorsPanel(QWidget):
         self.table.clicked.connect(lambda index: self.show_row(index.row()))
         self.table.activated.connect(lambda index: self.show_row(index.row()))
         self.table.selectionModel().currentRowChanged.connect(lambda index, _: self._on_arrow(index.row()))
-        for box in (self.kind_box, self.label_box, self.state_box):
+        for box in (self.kind_box, self.label_box, self.state_box, self.outcome_box):
             box.currentIndexChanged.connect(self._on_filter)
         self.least_box.valueChanged.connect(self._on_filter)
         self.comment.textEdited.connect(self._on_comment)
@@ -104,6 +108,7 @@ class ErrorsPanel(QWidget):
 
     def _pair_up(self) -> None:
         """Have the two choosers name two layers, the one called so as the reference."""
+        self.ask.refresh()
         first, second = self.predicted_box, self.reference_box
         layers = [one for one in reversed(self._viewer.layers) if layer_kind(one) == "labels" and not is_review(one)]
         if len(layers) < 2 or first.layer is not second.layer:
@@ -113,30 +118,24 @@ class ErrorsPanel(QWidget):
         first.choose(next(one for one in layers if one is not truth))
 
     def find(self) -> None:
-        """Find the errors of the chosen layers in the background and show them."""
-        boxes = (self.predicted_box, self.reference_box, self.probability_box, self.uncertainty_box)
-        predicted, reference, *means = (box.layer for box in boxes)
+        """Find the errors or doubts that the form asks for in the background and show them."""
         try:
-            if predicted is None or reference is None:
-                raise InputError("two Labels layers are needed: open the prediction and the reference")
-            if predicted is reference:
-                raise InputError(f"{predicted.name} is chosen twice: choose another layer as the reference")
-            taken = take_pair(predicted, (reference, *means), self._viewer)
+            search, layers = self.ask.search()
         except LightboxError as error:
             self.bar.show_error(str(error))
             return
-        search = Search(*taken, (str(predicted.unique_id), str(reference.unique_id)))
-        self.bar.run(search, title=f"Errors of {predicted.name}", on_done=partial(self._found, predicted, reference))
+        self.bar.run(search, title=f"Errors of {layers[0].name}", on_done=partial(self._found, layers))
 
-    def _found(self, predicted, reference, found: Found) -> None:
+    def _found(self, layers, found: Found) -> None:
         for layer in self._viewer.layers:
             if is_review(layer):
                 layer.visible = False
-        self._fresh = (found.layer, predicted, reference, found.score)
+        self._fresh = (found.layer, layers, found.score)
         insert(self._viewer, found.layer)
         self.review_box.choose(found.layer)
         count = len(self.model.rows)
-        self.bar.show_note(f"{count} error{'' if count == 1 else 's'} in {found.layer.name}" if count else "no errors")
+        said = counted(count, self.model.review)
+        self.bar.show_note(f"{said}, in the layer {found.layer.name}" if count else said)
         self.choice_fold.button.setChecked(False)
 
     # The review that is shown -------------------------------------------------------------------------------------
@@ -158,7 +157,8 @@ class ErrorsPanel(QWidget):
         self._show_score()
 
     def _release(self) -> None:
-        """Let go of the two layers and all that was counted."""
+        """Let go of the layers and all that was counted."""
+        self._compared_layers: tuple = ()
         self._room["links"][1].clear()
         self._settler.stop()
         stop(self._room["jobs"])
@@ -181,16 +181,26 @@ class ErrorsPanel(QWidget):
         except LightboxError as error:
             self.bar.show_error(str(error))
             return
-        if taken[0].grid.shape == tuple(review["shape"]):
-            self._start("count", Recount(*taken), partial(self._follow, *layers))
-
-    def _follow(self, predicted, reference, score: Score) -> None:
-        """Paint and watch two layers from now on; they may have been removed meanwhile."""
-        self._room["jobs"].pop("count", None)
-        if self.layer is None or any(one not in self._viewer.layers for one in (predicted, reference)):
+        if taken[0].grid.shape != tuple(review["shape"]):
             return
-        self.pair = Pair(predicted, reference, score, self.model.review)
-        for layer in (predicted, reference):
+        if mode_of(review) == AGAINST:
+            self._start("count", Recount(*taken), partial(self._follow, layers))
+        else:
+            self._follow(layers, None)
+
+    def _follow(self, layers, score: Score | None) -> None:
+        """Paint and watch the layers from now on; they may have been removed meanwhile."""
+        self._room["jobs"].pop("count", None)
+        if self.layer is None or any(one not in self._viewer.layers for one in layers):
+            return
+        review = self.model.review
+        self._compared_layers = tuple(layers)
+        if mode_of(review) == VERSUS:
+            # They are compared, and nothing is painted into any.
+            self._outline(self.outline_box.isChecked())
+            return
+        self.pair = Alone(layers[0], review) if score is None else Pair(*layers, score, review)
+        for layer in self.pair.layers:
             for event in (layer.events.paint, layer.events.data):
                 self._room["links"][1].add(event, self._on_edit)
             self._room["links"][1].add(layer.events.set_data, self._on_set_data)
@@ -202,11 +212,11 @@ class ErrorsPanel(QWidget):
         self._show_current()
 
     def _outline(self, wanted: bool) -> None:
-        """Draw the two layers as outlines, or as they were."""
+        """Draw the layers as outlines, or as they were."""
         fill(self._room["outlined"])
         # napari warns of lines in 3D.
-        if wanted and self.pair is not None and self._viewer.dims.ndisplay == 2:
-            outline(self.pair.layers, self._room["outlined"])
+        if wanted and self._viewer.dims.ndisplay == 2:
+            outline(self._compared_layers, self._room["outlined"])
 
     def _on_display(self, event=None) -> None:
         self._outline(self.outline_box.isChecked())
@@ -220,7 +230,8 @@ class ErrorsPanel(QWidget):
         )
 
     def _on_removed(self, event) -> None:
-        if self.pair is not None and event.value in self.pair.layers:
+        self._later.start()
+        if event.value in self._compared_layers:
             self._release()
             self.bar.show_note(f"{event.value.name} was removed: the list stays, nothing can be painted any more")
             self._show_score()
@@ -277,7 +288,7 @@ class ErrorsPanel(QWidget):
             self._rearrange()
 
     def _compare(self) -> None:
-        if self.pair is not None:
+        if self.pair is not None and self.pair.score is not None:
             self._start("compare", self.pair.compare(), self._compared)
 
     def _compared(self, outcome) -> None:
@@ -291,9 +302,12 @@ class ErrorsPanel(QWidget):
         self._show_score()
 
     def _show_score(self) -> None:
-        review = self.model.review
-        now = self.pair.score.dice() if self.pair is not None else review.get("dice", {})
-        _error_form.show_score(self, now, review)
+        _error_form.show_score(self, self._dice(), self.model.review)
+
+    def _dice(self) -> dict[int, float]:
+        """Return the score as it is, or where it cannot be known any more, as it was."""
+        counted = self.pair is not None and self.pair.score is not None
+        return self.pair.score.dice() if counted else self.model.review.get("dice", {})
 
     # Rows ---------------------------------------------------------------------------------------------------------
 
@@ -303,7 +317,7 @@ class ErrorsPanel(QWidget):
 
     def _on_filter(self, *_) -> None:
         chosen = (self.kind_box.currentData(), self.label_box.currentData(), self.state_box.currentData())
-        self.model.arrange(Filter(*chosen, self.least_box.value()))
+        self.model.arrange(Filter(*chosen, self.least_box.value(), self.outcome_box.currentData()))
         self._select()
         self._show_current()
 
@@ -361,6 +375,9 @@ class ErrorsPanel(QWidget):
 
     def _show_current(self) -> None:
         _error_form.show_row(self, self._row())
+        if self.layer is not None and self.current:
+            # Whoever looks at the layer knows which one is meant.
+            self.layer.selected_label = self.current
 
     def _on_comment(self, text: str) -> None:
         row = self._row()
@@ -386,6 +403,8 @@ class ErrorsPanel(QWidget):
 
     def _set(self, row: dict, state: str) -> None:
         painted = {"fixed": PREDICTED, "accepted": REFERENCE}
+        if mode_of(self.model.review) == ALONE:
+            del painted["accepted"]
         which = painted.get(row["state"] if state == "open" else state)
         if which is not None:
             # Accepting, and taking back a mend, paint what was predicted; the others the reference.
@@ -441,8 +460,7 @@ class ErrorsPanel(QWidget):
         if self.layer is None:
             raise InputError("there is no review to export: find errors first")
         if Path(path).suffix.lower() == ".json":
-            dice = self.pair.score.dice() if self.pair is not None else self.model.review["dice"]
-            write_json(Path(path), self.model.review, dice)
+            write_json(Path(path), self.model.review, self._dice())
         else:
             write_table(Path(path), self.model.review)
 
