@@ -55,6 +55,7 @@ _ROOMS = {
     "components": "ops.components",
     "measure": "ops.measure",
     "metrics": "ops.metrics",
+    "perturb": "ops.perturb",
     "models": "models",
     "phantoms": "phantoms",
 }
@@ -97,7 +98,18 @@ if TYPE_CHECKING:
     from .io.files import read, read_all, write
     from .io.masks import read_masks
     from .io.series import SeriesInfo, list_series
-    from .ops import components, filters, frequency, measure, metrics, morphology, segmentation, spatial, warps
+    from .ops import (
+        components,
+        filters,
+        frequency,
+        measure,
+        metrics,
+        morphology,
+        perturb,
+        segmentation,
+        spatial,
+        warps,
+    )
     from .progress import Cancelled, listening, track
     from .recipe import Recipe, Step
     from .volume import Label, Volume

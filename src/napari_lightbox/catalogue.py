@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError
-from .ops import components, filters, frequency, morphology, segmentation, spatial, warps
+from .ops import components, filters, frequency, morphology, perturb, segmentation, spatial, thresholding, warps
 from .types import Role
 from .volume import Label, Volume
 
@@ -278,6 +278,16 @@ _ROWS = (
         tolerance=1e-5,
         side_by_side=True,
     ),
+    Operation(perturb.gaussian_noise, "Perturb: Gaussian noise", "filter"),
+    Operation(perturb.rician_noise, "Perturb: Rician noise", "filter"),
+    Operation(perturb.poisson_noise, "Perturb: Poisson noise", "filter"),
+    Operation(perturb.salt_and_pepper, "Perturb: salt and pepper", "filter"),
+    Operation(perturb.periodic_noise, "Perturb: periodic noise", "filter", tolerance=1e-6),
+    Operation(perturb.bias_field, "Perturb: bias field", "filter", tolerance=1e-6),
+    Operation(perturb.intensity, "Perturb: shift, scale, gamma", "filter", tolerance=1e-6),
+    Operation(perturb.thick_slices, "Perturb: thick slices", "filter", tolerance=1e-6),
+    Operation(perturb.missing_slices, "Perturb: missing slices", "filter", tolerance=1e-6),
+    Operation(perturb.motion_ghost, "Perturb: motion ghost", "filter", tolerance=1e-5),
     Operation(spatial.affine, "Affine transform", "transform", tolerance=1e-5),
     Operation(spatial.resample, "Resample", "transform", tolerance=1e-5),
     Operation(spatial.reorient, "Reorient", "transform"),
@@ -297,6 +307,7 @@ _ROWS = (
             lambda piece, thresholds, classes: segmentation.parted(piece, thresholds),
         ),
     ),
+    Operation(thresholding.threshold, "Threshold", "segment", halo=lambda p: 0, result="labels"),
     Operation(segmentation.region_grow, "Region growing", "segment", result="labels"),
     Operation(
         components.components,

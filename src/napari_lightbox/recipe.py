@@ -21,6 +21,8 @@ from .volume import KINDS, Volume
 _FORMAT = 1
 # How the viewer records that voxels were painted.
 _BY_HAND = "manual edit"
+# Steps that models leave, which no row of the catalogue stands for.
+_OF_MODELS = ("predict", "postprocess", "attribute")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Step:
     Parameters
     ----------
     operation : str
-        Name in the catalogue, or ``"predict"``.
+        Name in the catalogue, ``"predict"``, ``"postprocess"`` or ``"attribute"``.
     parameters : mapping
         All parameters, as plain values. A further volume is written as ``{"volume": name, "kind": ..., "grid": ...}``.
     plane : str or int, optional
@@ -72,14 +74,14 @@ class Step:
         try:
             other = Step.from_dict(done)
             wanted, planes = self.parameters, False
-            if self.operation != "predict":
+            if self.operation not in _OF_MODELS:
                 row = operation(self.operation)
                 wanted, planes = row.complete(self.parameters), row.planes
         except InputError:
             return False
         # What was left to the operation, beside what it then chose.
         asked = other.record.get("asked") or {}
-        names = {k for k in wanted if k in other.parameters} if self.operation == "predict" else set(wanted)
+        names = {k for k in wanted if k in other.parameters} if self.operation in _OF_MODELS else set(wanted)
         weights = [(s.record.get("model") or {}).get("sha256") for s in (self, other)]
         return (
             self.operation == other.operation
@@ -95,6 +97,9 @@ class Step:
         """Return what a further volume is to the step: ``"image"``, ``"labels"`` or ``"volume"``."""
         if self.operation == "predict":
             return "image"
+        if self.operation == "attribute":
+            asked = next(k for k, v in self.parameters.items() if isinstance(v, Mapping) and v.get("volume") == name)
+            return "labels" if asked == "region" else "image"
         roles = {p.name: p.role for p in operation(self.operation).parameters}
         argument, value = next(
             (argument, v)
@@ -108,8 +113,10 @@ class Step:
     @property
     def kind(self) -> str | None:
         """What the step works on, ``"labels"`` or another kind of volume; None where nobody knows."""
-        if self.operation in (_BY_HAND, "predict"):
+        if self.operation in (_BY_HAND, "predict", "attribute"):
             return None
+        if self.operation == "postprocess":
+            return "labels"
         if operation(self.operation).input.role == "labels":
             return "labels"
         found = self.record.get("kind")
@@ -251,7 +258,7 @@ class Recipe:
                     f"step {number} of the recipe was done by hand, which cannot be run again: take the step out of "
                     "the recipe, or go on from a file with the edited volume"
                 )
-            if step.operation != "predict":
+            if step.operation not in _OF_MODELS:
                 operation(step.operation)
         grids: dict[str, Any] = {}
         for value in (v for step in self.steps for v in step.parameters.values()):
@@ -283,4 +290,12 @@ def _run_step(step: Step, volume: Volume, inputs: Mapping[str, Volume]) -> Volum
         from .models.predict import replay
 
         return replay(step.as_dict(), volume, values)
+    if step.operation == "attribute":
+        from .models import explain
+
+        return explain.replay(step.as_dict(), volume, values)
+    if step.operation == "postprocess":
+        from .models import post
+
+        return post.replay(volume, values)
     return apply(step.operation, volume, plane=step.plane, **values)

@@ -135,6 +135,31 @@ WRONG = [
     ("output.labels", {"1": 5}, "must be a text"),
     ("output.colours", {"1": "blue"}, "#rrggbb"),
     ("output.colours", {"7": "#ffffff"}, "not among labels"),
+    ("output.take", "", "output.take is ''"),
+    ("output.factor", 2, "field output.factor is unknown"),
+    ("post", {"liver": {"keep_largest": True}}, "post: class 'liver' is unknown: use lung, bone"),
+    ("post", {"lung": {"largest": True}}, "field 'largest' is unknown"),
+    ("input.context", 1, "a 3D network sees neighbouring slices anyway"),
+    ("input.context", 0.5, "how many slices on each side"),
+    ("outputs", {"a": {"kind": "image"}}, "name each output of the network, in place of output"),
+    ("output", {"kind": "labels", "labels": {"1": "a"}, "classes": ["a"]}, "field output.classes is unknown"),
+    ("output", {"kind": "class"}, "output.classes is missing: give the different names"),
+    ("output", {"kind": "class", "classes": ["a", "a"]}, "different names"),
+    ("output", {"kind": "class", "classes": ["a"]}, "use the activation sigmoid"),
+    ("output", {"kind": "class", "classes": ["a", "b"], "slices": "mean"}, "output.slices is unknown"),
+    ("output", {"kind": "class", "classes": ["a", "b"]}, "window.size is [96, 96, 96], but kind 'class' is an answer"),
+    ("output", {"kind": "value"}, "output.values is missing"),
+    ("output", {"kind": "value", "values": [{"unit": "ml"}]}, "output.values[0].name is missing"),
+    ("output", {"kind": "value", "values": [{"name": "a", "scale": 0}]}, "output.values[0].scale is 0"),
+    ("output", {"kind": "value", "values": [{"name": "a"}, {"name": "a"}]}, "two values have the same name"),
+    ("output", {"kind": "value", "activation": "softmax", "values": [{"name": "a"}]}, "softmax belongs to classes"),
+    ("output", {"kind": "boxes"}, "name the classes"),
+    ("output", {"kind": "boxes", "order": ["x1", "y1", "x2", "y2"], "labels": {"1": "a"}}, "z1, y1, x1, z2, y2, x2"),
+    ("output", {"kind": "boxes", "origin": "corner", "labels": {"1": "a"}}, "edge, centre"),
+    ("output", {"kind": "boxes", "score": 2, "labels": {"1": "a"}}, "output.score is 2: give a number from 0 to 1"),
+    ("output", {"kind": "boxes", "most": 0, "labels": {"1": "a"}}, "output.most is 0"),
+    ("output", {"kind": "image", "factor": 1.5}, "output.factor is 1.5"),
+    ("output", {"kind": "image", "factor": [2, 2]}, "a whole number or 3 (z, y, x)"),
 ]
 
 
@@ -156,6 +181,27 @@ def test_regions_list_their_channels_in_order():
     assert card.output.values == (2, 1)
     with pytest.raises(InputError, match="sigmoid or none"):
         Card.from_dict(changed("output", {"kind": "regions", "activation": "softmax", "labels": {"1": "a"}}))
+
+
+def test_answers_boxes_and_several_outputs_are_read_whole():
+    bare = {"architecture": {"name": "unet"}, "window": {}}
+    output = {"kind": "value", "values": [{"name": "age", "unit": "years", "scale": 100, "offset": 1}]}
+    card = Card.from_dict(changed("output", output) | bare)
+    (age,) = card.output.quantities
+    assert (age.name, age.unit, age.scale, age.offset) == ("age", "years", 100, 1)
+    assert "age (years)" in card.describe()
+    card = Card.from_dict(changed("output", {"kind": "class", "classes": ["a", "b"]}) | bare)
+    assert card.output.classes == ("a", "b")
+    assert (card.output.activation, card.output.slices) == ("softmax", "each")
+    card = Card.from_dict(changed("output", {"kind": "boxes", "labels": {"1": "nodule"}}) | bare)
+    assert card.output.boxes.order == ("z1", "y1", "x1", "z2", "y2", "x2")
+    assert (card.output.boxes.origin, card.output.boxes.overlap, card.output.boxes.most) == ("edge", 0.5, 300)
+    several = {k: v for k, v in GOOD.items() if k != "output"}
+    several["outputs"] = {"seg": GOOD["output"], "clean": {"kind": "image", "take": 1}}
+    card = Card.from_dict(several | {"post": {"*": {"keep_largest": 2}}})
+    assert card.output is card.outputs["seg"]
+    assert [spec.take for spec in card.outputs.values()] == ["seg", 1]
+    assert dict(card.post) == {"*": {"keep_largest": 2, "remove_below_ml": 0.0, "fill_holes": False}}
 
 
 def test_a_folder_without_a_card_is_refused(tmp_path):

@@ -158,6 +158,33 @@ def test_compiled_code_and_strange_pickles_are_never_opened(tmp_path, saved, loa
     assert not trust.remembered()
 
 
+class Writes(torch.nn.Module):
+    """A network that writes what it sees into a file."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.save(x, "it-ran")
+        return x
+
+
+class Reads(torch.nn.Module):
+    """A network that gives away what is in a file."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.from_file("/etc/hostname", False, 4, dtype=torch.uint8).sum()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("network", [Writes, Reads])
+def test_networks_that_open_files_are_refused(tmp_path, monkeypatch, network):
+    monkeypatch.chdir(tmp_path)
+    torch.jit.script(network()).save(str(tmp_path / "net"))
+    folder = write_folder(tmp_path / "m", "torchscript", (tmp_path / "net").read_bytes())
+    with pytest.raises(FileError, match=r"opens files \(torch\.(save|from_file).*never run, trusted or not"):
+        models.load(folder, trust=True)
+    assert not (tmp_path / "it-ran").exists()
+    assert not trust.remembered()
+
+
 @pytest.mark.parametrize("loader", FORMATS)
 def test_an_archive_that_can_be_read_in_two_ways_is_refused(tmp_path, saved, loader):
     content = saved[1][loader].read_bytes()

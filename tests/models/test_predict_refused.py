@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from nets import Net, constant_logits, ct_card, identity, make, make_card
 
-from napari_lightbox.errors import GridError, InputError
+from napari_lightbox.errors import InputError
 from napari_lightbox.models import predict
 from napari_lightbox.models.loaders import Model
 from napari_lightbox.models.networks import build
@@ -46,13 +46,14 @@ def test_wrong_dims_channels_and_spacing_are_refused():
     refused("must be a Volume", np.zeros((3, 3, 3)))
     refused("empty list", [])
     refused("label volume", Volume.from_array(np.zeros((3, 3, 3), np.uint8), kind="labels"))
-    with pytest.raises(GridError, match="different grids"):
-        predict([make(), make(spacing=(1, 1, 1))], identity)
+    far = make().grid.reordered((0, 1, 2), (False,) * 3)
+    far = type(far)(far.affine + 500 * np.eye(4, k=3), far.shape)
+    refused("do not overlap", [make(), make().replace(grid=far, name="far")], identity)
     refused("frames", [make((2, 3, 4, 5)), make((3, 3, 4, 5))], identity)
 
 
 def test_wrong_options_are_refused():
-    refused("precision 'fast'", precision="fast")
+    refused("precision 'half'", precision="half")
     refused("device 'tpu'", device="tpu")
     refused("overlap 1.5", overlap=1.5)
     refused("blending 'hann'", blending="hann")

@@ -84,3 +84,12 @@ def test_count_is_the_length_of_the_layout():
 def test_padding_reaches_the_window_or_the_next_multiple():
     assert windows.padding((10, 20, 30), (16, 16, 30)) == [(3, 3), (0, 0), (0, 0)]
     assert windows.padding((10, 16, 17), (None, None, None), 16) == [(3, 3), (0, 0), (7, 8)]
+
+
+@pytest.mark.parametrize("length", [16, 17, 24, 26, 40, 47])
+@pytest.mark.parametrize("overlap", [0.25, 0.5, 0.625])
+def test_windows_a_whole_step_apart_are_those_of_monai(length, overlap):
+    slices = pytest.importorskip("monai.data.utils").dense_patch_slices
+    step = 16 if length == 16 else int(16 * (1 - overlap))
+    wanted = [one[0].start for one in slices((length,), (16,), (step,))]
+    assert windows.positions(length, 16, overlap, even=False) == wanted

@@ -35,6 +35,13 @@ def _quick_collections():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def _own_choices(tmp_path_factory, monkeypatch):
+    """Keep what tests choose out of the user's own configuration."""
+    monkeypatch.setenv("LIGHTBOX_CONFIG", str(tmp_path_factory.mktemp("choices")))
+    monkeypatch.delenv("LIGHTBOX_MODELS", raising=False)
+
+
 @pytest.fixture
 def difficult(rng):
     """Return an image volume with voxels that all differ, on a difficult grid."""

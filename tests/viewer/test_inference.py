@@ -16,7 +16,8 @@ from napari_lightbox.geometry import Frames, Grid
 from napari_lightbox.models import load, predict
 from napari_lightbox.viewer.layers import layer_to_volume, volume_to_layer
 from napari_lightbox.viewer.panels import _hover
-from napari_lightbox.viewer.panels.inference import DEVICES, InferencePanel
+from napari_lightbox.viewer.panels._inference_options import DEVICES
+from napari_lightbox.viewer.panels.inference import InferencePanel
 from napari_lightbox.volume import Volume
 
 torch = pytest.importorskip("torch")
@@ -104,7 +105,7 @@ def test_it_shows_what_the_card_says(panel):
     assert "dice lung 0.9" in panel.about.text()
     assert "on three of them" in panel.more.text()
     assert [box.text() for box in panel.classes.values()] == ["background", "lung", "bone"]
-    assert panel.overlap.value() == 0.5
+    assert panel.options.overlap.value() == 0.5
     assert len(panel.channels) == 1
 
 
@@ -129,7 +130,8 @@ def test_another_model_replaces_classes_and_channels(panel, tmp_path):
 
 def test_a_folder_without_a_card_is_refused_and_the_choice_stays(panel, tmp_path):
     before = panel.card
-    panel.choose_model(tmp_path)
+    (tmp_path / "empty").mkdir()
+    panel.choose_model(tmp_path / "empty")
     assert "holds no card.json" in panel.bar.message
     assert "color" in panel.bar.status.text()
     assert panel.card is before
@@ -137,7 +139,7 @@ def test_a_folder_without_a_card_is_refused_and_the_choice_stays(panel, tmp_path
 
 def test_the_quote_follows_every_choice(panel, qtbot):
     assert "12 windows" in panel.cost.text()
-    panel.overlap.setValue(0.0)
+    panel.options.overlap.setValue(0.0)
     qtbot.waitUntil(lambda: "8 windows" in panel.cost.text(), timeout=2000)
     panel.viewer.add_layer(Layer.create(*volume_to_layer(make_volume((4, 9, 10, 14)).replace(name="four"))))
     panel.channels[0].choose(panel.viewer.layers["four"])
@@ -197,7 +199,7 @@ def test_weights_that_do_not_fit_the_card_leave_nothing(panel, qtbot, model):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_said_so(panel, qtbot):
-    panel.device.setCurrentIndex(list(DEVICES.values()).index("cuda"))
+    panel.options.device.setCurrentIndex(list(DEVICES.values()).index("cuda"))
     panel.run_button.click()
     qtbot.waitUntil(lambda: "no CUDA GPU" in panel.bar.message, timeout=60_000)
     assert len(panel.viewer.layers) == 1
@@ -340,14 +342,14 @@ def test_it_leaves_the_gui_thread_alone(panel, qtbot):
             seen.append(threading.get_ident())
             return x.repeat(1, 3, 1, 1, 1)
 
-    from napari_lightbox.viewer.panels import inference
+    from napari_lightbox.viewer.panels import _made
 
-    original = inference.load
-    inference.load = lambda source: _with_module(original(source), Net())
+    original = _made.load
+    _made.load = lambda source: _with_module(original(source), Net())
     try:
         run(panel, qtbot)
     finally:
-        inference.load = original
+        _made.load = original
     assert seen
     assert threading.get_ident() not in seen
 
@@ -361,20 +363,20 @@ def test_the_overlap_of_the_card_is_used_until_it_is_changed(panel, tmp_path):
     assert panel.choices["overlap"] is None
     panel.choose_model(write_model(tmp_path / "fine", name="fine", window={"size": [8, 8, 8], "overlap": 0.62345}))
     assert panel.choices["overlap"] is None
-    panel.overlap.setValue(0.9375)
+    panel.options.overlap.setValue(0.9375)
     assert panel.choices["overlap"] == 0.9375
-    panel.overlap.setValue(0.95)
+    panel.options.overlap.setValue(0.95)
     assert panel.choices["overlap"] == 0.95
 
 
 def test_layers_are_made_in_the_background(panel, qtbot, monkeypatch):
     import threading
 
-    from napari_lightbox.viewer.panels import inference
+    from napari_lightbox.viewer.panels import _made
 
     seen = []
-    make = inference.make_layer
-    monkeypatch.setattr(inference, "make_layer", lambda *a, **k: seen.append(threading.get_ident()) or make(*a, **k))
+    make = _made.make_layer
+    monkeypatch.setattr(_made, "make_layer", lambda *a, **k: seen.append(threading.get_ident()) or make(*a, **k))
     assert len(run(panel, qtbot)) == len(seen) == 2
     assert threading.get_ident() not in seen
 

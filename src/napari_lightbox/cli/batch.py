@@ -1,17 +1,16 @@
-"""Commands that go through many cases: recipes, models, training."""
+"""Commands that go through many cases: recipes, training; and what they have in common."""
 
 import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import FileError, InputError, LightboxError, need
 from ..geometry import Grid
 from ..io import read, suffixes, write
 from ..io._staged import staged
 from ..progress import track
-from ..recipe import Recipe, Step
+from ..recipe import Recipe
 from ..volume import Volume
 from .reading import read_input
 from .words import err, out, typed
@@ -32,7 +31,7 @@ def case_name(path: str) -> str:
     return name
 
 
-def _cases(inputs: Sequence[str], size: int = 1) -> dict[str, list[str]]:
+def group_cases(inputs: Sequence[str], size: int = 1) -> dict[str, list[str]]:
     """Group the inputs to cases by name; two cases of one name would write the same files."""
     if len(inputs) % size:
         raise InputError(
@@ -48,7 +47,8 @@ def _cases(inputs: Sequence[str], size: int = 1) -> dict[str, list[str]]:
     return cases
 
 
-def _folder(path: str, suffix: str) -> Path:
+def open_folder(path: str, suffix: str) -> Path:
+    """Return the folder of the results, made if it is missing; refuse a suffix that cannot be written."""
     if suffix not in suffixes(write=True):
         raise InputError(f"--suffix {suffix!r} cannot be written: use one of {', '.join(suffixes(write=True))}")
     folder = Path(path)
@@ -61,7 +61,7 @@ def _folder(path: str, suffix: str) -> Path:
     return folder
 
 
-def _go_through(
+def go_through(
     cases: dict[str, list[str]],
     targets: Callable[[str], list[Path]],
     work: Callable[[list[str]], list[Volume]],
@@ -118,7 +118,7 @@ def _require_made(recipe: Recipe, there: list[Path], files: list[str], args: arg
 
 def run_recipe(args: argparse.Namespace) -> int:
     """Run a recipe over all inputs."""
-    recipe, folder = Recipe.load(args.recipe), _folder(args.out, args.suffix)
+    recipe, folder = Recipe.load(args.recipe), open_folder(args.out, args.suffix)
     inputs, further = recipe.inputs, {}
     for pair in args.further:
         name, sign, file = pair.partition("=")
@@ -141,7 +141,7 @@ def run_recipe(args: argparse.Namespace) -> int:
     def work(files: list[str]) -> list[Volume]:
         return [recipe.run(read_input(args, files[0], kind), inputs=further)]
 
-    return _go_through(_cases(args.inputs), targets, work, recipe, args)
+    return go_through(group_cases(args.inputs), targets, work, recipe, args)
 
 
 def _kind(recipe: Recipe, args: argparse.Namespace) -> str | None:
@@ -160,90 +160,6 @@ def _title(recipe: Recipe, name: str) -> str:
         if parameter == name and isinstance(value, Mapping) and "volume" in value
     }
     return found.pop() if len(found) == 1 else name
-
-
-# predict ----------------------------------------------------------------------------------------------------------
-
-
-def predict(args: argparse.Namespace) -> int:
-    """Run a model over all cases."""
-    from .. import models
-
-    card = models.read_card(args.model)
-    folder, cases = _folder(args.out, args.suffix), _cases(args.inputs, len(card.input.channels))
-    model = models.load(args.model, trust=args.trust)
-    call = _call(args, card)
-
-    def targets(name: str) -> list[Path]:
-        return [folder / f"{name}_{part}{args.suffix}" for part in _parts(args, card)]
-
-    def work(files: list[str]) -> list[Volume]:
-        channels = [read_input(args, file) for file in files]
-        found = models.predict(channels, model, **call)
-        for note in found.notes:
-            out(f"{case_name(files[0])}: {note}")
-        return _results(args, card, found)
-
-    return _go_through(cases, targets, work, Recipe((_as_step(call, model),)), args)
-
-
-def _call(args: argparse.Namespace, card: Any) -> dict[str, Any]:
-    call = {"device": args.device, "overlap": args.overlap, "blending": args.blending, "mirror": args.mirror}
-    call["uncertainty"] = args.uncertainty
-    call["probabilities"] = "all" if "all" in args.probability else tuple(_class(card, n)[0] for n in args.probability)
-    if args.window is not None:
-        try:
-            call["window"] = tuple(int(n) for n in reversed(args.window.split(",")))
-        except ValueError:
-            raise InputError(f"--window {args.window!r} must be whole numbers, such as 96,96,64") from None
-    return call
-
-
-def _as_step(call: dict[str, Any], model: Any) -> Step:
-    """Return the step that results of these options have in their history."""
-    from ..models.plan import options_for
-
-    card = model.card
-    options = options_for(card, overlap=call["overlap"], blending=call["blending"], mirror=call["mirror"])
-    window = call.get("window", card.window.size)
-    parameters = {
-        "window": None if window is None else list(window),
-        "overlap": options.overlap,
-        "blending": options.blending,
-        "mirror": list(options.mirror) or False,
-    }
-    return Step("predict", parameters, record={"model": {"sha256": model.sha256}})
-
-
-def _class(card: Any, name: str) -> tuple[int, str]:
-    """Return value and name of a class that is named by either."""
-    known = {card.output.label(v).name: v for v in card.output.values}
-    value = known.get(name, int(name) if name.isdecimal() else None)
-    if value not in known.values():
-        raise InputError(f"class {name!r} is unknown to model {card.name!r}: use one of {', '.join(known)}, or all")
-    return value, card.output.label(value).name
-
-
-def _classes(args: argparse.Namespace, card: Any) -> list[tuple[int, str]]:
-    if "all" in args.probability:
-        return [(v, card.output.label(v).name) for v in card.output.values]
-    return list(dict.fromkeys(_class(card, name) for name in args.probability))
-
-
-def _parts(args: argparse.Namespace, card: Any) -> list[str]:
-    """Return what the files of a case are called, after its name."""
-    model = card.name.replace("/", "-").replace(" ", "-")
-    if card.output.kind == "image":
-        return [model]
-    parts = [model, *(f"{model}_p_{name.replace('/', '-').replace(' ', '-')}" for _, name in _classes(args, card))]
-    return parts + ([f"{model}_uncertainty"] if args.uncertainty else [])
-
-
-def _results(args: argparse.Namespace, card: Any, found: Any) -> list[Volume]:
-    if card.output.kind == "image":
-        return [found.output(0)]
-    results = [found.labels, *(found.probability(value) for value, _ in _classes(args, card))]
-    return results + ([found.uncertainty] if args.uncertainty else [])
 
 
 # train ------------------------------------------------------------------------------------------------------------

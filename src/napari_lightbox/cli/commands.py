@@ -1,6 +1,7 @@
 """The commands of `lightbox`. Nothing heavy is imported until a command needs it."""
 
 import argparse
+import importlib
 import json
 import os
 from collections.abc import Callable
@@ -311,26 +312,6 @@ def _require_seeds(args: argparse.Namespace, row: Any) -> None:
             )
 
 
-# models ---------------------------------------------------------------------------------------------------------
-
-
-def _add_models(parser: argparse.ArgumentParser, argv: list[str]) -> None:
-    parser.add_argument("model", nargs="?", help="show this one alone, by its name or folder")
-
-
-def _run_models(args: argparse.Namespace) -> int:
-    from ..models.loaders import available, read_card
-
-    cards = [read_card(args.model)] if args.model else [*available().values()]
-    print("\n\n".join(_card_text(card) for card in cards) if cards else "No models are shipped with this version.")
-    return 0
-
-
-def _card_text(card: Any) -> str:
-    first, *rest = card.describe().splitlines()
-    return "\n".join([first, *(f"  {line}" for line in rest)])
-
-
 # phantom --------------------------------------------------------------------------------------------------------
 
 
@@ -366,34 +347,6 @@ def _add_run(parser: argparse.ArgumentParser, argv: list[str]) -> None:
         default=[],
         metavar="NAME=FILE",
         help="a further volume that the recipe needs, by the name it uses; the same for all cases",
-    )
-    parser.add_argument("--suffix", default=".nii.gz", help="format of the results (default .nii.gz)")
-    add_overwrite(parser)
-    add_reading(parser)
-
-
-def _add_predict(parser: argparse.ArgumentParser, argv: list[str]) -> None:
-    parser.add_argument("model", metavar="MODEL", help="name of a shipped model, or a model's folder")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files or DICOM folders; channels of a case in turn")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results, made if it is missing")
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="let the model's file run code of its own, now and later (TorchScript, .pt2)",
-    )
-    parser.add_argument(
-        "--probability", action="append", default=[], metavar="NAME", help="keep the probability of this class, or all"
-    )
-    parser.add_argument("--uncertainty", action="store_true", help="keep the normalised entropy of the classes")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
-    parser.add_argument("--window", metavar="X,Y[,Z]", help="size of the sliding window, voxels (default: the card's)")
-    parser.add_argument("--overlap", type=float, help="share that neighbouring windows have in common, 0 to below 1")
-    parser.add_argument("--blending", choices=("gaussian", "constant"), help="weights inside a window")
-    parser.add_argument(
-        "--mirror",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="average over mirrored windows, several times slower (default: as the model is meant to be run)",
     )
     parser.add_argument("--suffix", default=".nii.gz", help="format of the results (default .nii.gz)")
     add_overwrite(parser)
@@ -455,6 +408,11 @@ def _batch(name: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
+def _room(name: str, do: str) -> Callable:
+    """Return what calls a function of a module of this room, imported only then."""
+    return lambda first, *_: getattr(importlib.import_module(f".{name}", __package__), do)(first)
+
+
 # bench ----------------------------------------------------------------------------------------------------------
 
 
@@ -479,10 +437,24 @@ COMMANDS = {
     "apply": Command("run one operation on a volume", _add_apply, _run_apply),
     "measure": Command("measure every label: volume, place, grey values", _add_measure, _run_measure),
     "run": Command("run a recipe over one volume or many", _add_run, _batch("run_recipe")),
-    "predict": Command("run a model over volumes", _add_predict, _batch("predict")),
+    "predict": Command("run a model over volumes", _room("predicting", "add_arguments"), _room("predicting", "run")),
     "outputs": Command("load what a model said elsewhere onto its image", _add_outputs, _run_outputs),
     "evaluate": Command("compare labels with a reference: scores, errors, a page", _add_evaluate, _run_evaluate),
-    "models": Command("list the shipped models and what their cards say", _add_models, _run_models),
+    "sweep": Command(
+        "perturb an image step by step until a model breaks on it",
+        _room("sweep", "add_arguments"),
+        _room("sweep", "run"),
+    ),
+    "explain": Command(
+        "show which voxels of an image speak for a class",
+        _room("explain", "add_arguments"),
+        _room("explain", "run"),
+    ),
+    "models": Command(
+        "list the shipped models and what their cards say, and the architectures",
+        _room("model_list", "add_arguments"),
+        _room("model_list", "run"),
+    ),
     "phantom": Command("write a DICOM series of the thorax phantom, in order or spoilt", _add_phantom, _run_phantom),
     "train": Command("train a shipped model anew", _add_train, _batch("train")),
     "bench": Command("measure how fast the operations are here, beside other libraries", _add_bench, _run_bench),

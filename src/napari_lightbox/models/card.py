@@ -7,9 +7,8 @@ wrong or unknown is named in the error.
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,18 +16,33 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FileError, GridError, InputError
 from ..geometry import Grid
 from ..progress import report
-from ..volume import Label
 from .fields import Fields, is_number
+from .heads import ACTIVATIONS, KINDS, OutputSpec, read_output_spec
+from .post import check_rules
 
 if TYPE_CHECKING:
     from .nnunet import Rules
 
+__all__ = [
+    "ACTIVATIONS",
+    "BLENDINGS",
+    "KINDS",
+    "LOADERS",
+    "RULES",
+    "Card",
+    "Channel",
+    "InputSpec",
+    "Intensity",
+    "OutputSpec",
+    "WindowSpec",
+    "file_sha256",
+    "output_names",
+    "read_output_spec",
+]
+
 LOADERS = ("safetensors", "state_dict", "torchscript", "export", "onnx")
 RULES = ("none", "window", "minmax", "zscore", "percentile")
-KINDS = ("labels", "regions", "image", "class", "value")
-ACTIVATIONS = ("softmax", "sigmoid", "none")
 BLENDINGS = ("gaussian", "constant")
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _CHUNK = 1 << 22
 
 
@@ -87,6 +101,10 @@ class InputSpec:
         Number of voxels for each axis, whatever the spacing; not together with `spacing`.
     divisible_by : int
         Every axis is padded to a multiple of this.
+    context : int
+        For 2D: how many slices on each side go in with the one that is asked about, as channels of their own. Each
+        image gives its slices from the first to the last, in the stored order or that of `orientation`; beyond the
+        border the outermost slice is repeated.
     """
 
     dims: int = 3
@@ -95,6 +113,12 @@ class InputSpec:
     spacing: tuple[float, ...] | None = None
     resize: tuple[int, ...] | None = None
     divisible_by: int = 1
+    context: int = 0
+
+    @property
+    def network_channels(self) -> int:
+        """Channels that the network itself takes: every image with its neighbouring slices."""
+        return len(self.channels) * (2 * self.context + 1)
 
 
 @dataclass(frozen=True)
@@ -108,40 +132,6 @@ class WindowSpec:
     overlap: float = 0.5
     blending: str = "gaussian"
     mirror: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class OutputSpec:
-    """What the network says.
-
-    Parameters
-    ----------
-    kind : {"labels", "regions", "image", "class", "value"}
-        ``"labels"``: classes that exclude each other; ``"regions"``: classes that may overlap, written one over the
-        other in the order of `labels`; ``"image"``: values as they are.
-    activation : {"softmax", "sigmoid", "none"}
-        ``"none"`` means that the network returns probabilities already.
-    labels : mapping of int to Label
-        With softmax (or none), output channel k is label k and 0 the background; with sigmoid, and for regions, the
-        channels are the labels that are listed, in their order.
-    """
-
-    kind: str = "labels"
-    activation: str = "softmax"
-    labels: Mapping[int, Label] = field(default_factory=dict)
-
-    @property
-    def values(self) -> tuple[int, ...]:
-        """Label value of every output channel; empty where the card names no labels."""
-        if self.kind not in ("labels", "regions") or not self.labels:
-            return ()
-        if self.kind == "regions" or self.activation == "sigmoid":
-            return tuple(v for v in self.labels if v)
-        return tuple(range(max(self.labels) + 1))
-
-    def label(self, value: int) -> Label:
-        """Return the label of a value; those without a name are called background or class."""
-        return self.labels.get(value, Label("background" if value == 0 else f"class {value}"))
 
 
 @dataclass(frozen=True)
@@ -166,6 +156,10 @@ class Card:
         Where the card was read.
     rules : nnunet.Rules or None
         How a model of nnU-Net wants its images prepared, in place of the usual way.
+    post : mapping
+        What is done to the labels afterwards where the caller does not say, as in `post.postprocess`.
+    outputs : mapping of str to OutputSpec
+        Of a network with several outputs: all of them by name; `output` is the first.
 
     Examples
     --------
@@ -192,6 +186,8 @@ class Card:
     output: OutputSpec = field(default_factory=OutputSpec)
     folder: Path | None = None
     rules: "Rules | None" = None
+    post: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, OutputSpec] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], folder: Path | None = None) -> "Card":
@@ -205,6 +201,9 @@ class Card:
         what = values.get("name") if isinstance(values, Mapping) else None
         where = f"the card of {what!r}" if isinstance(what, str) else "the card"
         fields = Fields(values, where + (f" in {folder}" if folder else ""))
+        spec = _read_input(fields.part("input", required=True))
+        outputs = _read_outputs(fields, spec.dims)
+        output = next(iter(outputs.values()))
         card = cls(
             name=fields.text("name", required=True),
             version=fields.text("version"),
@@ -217,10 +216,12 @@ class Card:
             weights=fields.text("weights", required=True),
             sha256=fields.sha256("sha256"),
             architecture=fields.mapping("architecture"),
-            input=_read_input(fields.part("input", required=True)),
+            input=spec,
             window=_read_window(fields.part("window"), fields),
-            output=read_output_spec(fields.part("output", required=True)),
+            output=output,
             folder=folder,
+            post=_read_post(fields, output),
+            outputs=MappingProxyType(outputs if "outputs" in fields.taken else {}),
         )
         fields.finish()
         _check_together(card, fields)
@@ -276,7 +277,7 @@ class Card:
         channels = ", ".join(
             c.name + (f" ({c.modality})" if c.modality and c.modality != c.name else "") for c in self.input.channels
         )
-        names = ", ".join(label.name for value, label in self.output.labels.items() if value)
+        names = ", ".join(output_names(self.output))
         lines = [
             f"{self.name} {self.version}".strip(),
             self.description,
@@ -287,6 +288,13 @@ class Card:
             self.licence and f"Licence: {self.licence}",
         ]
         return "\n".join([*(line for line in lines if line), *_figure_lines(self.figures)])
+
+
+def output_names(output: OutputSpec) -> list[str]:
+    """Return what an output is about, for people: its labels, classes, or values with their units."""
+    if output.kind == "value":
+        return [q.name + (f" ({q.unit})" if q.unit else "") for q in output.quantities]
+    return list(output.classes) or [label.name for value, label in output.labels.items() if value]
 
 
 def _figure_lines(figures: Mapping[str, Any], indent: str = "") -> list[str]:
@@ -340,11 +348,21 @@ def _read_input(fields: Fields) -> InputSpec:
         spacing=fields.numbers("spacing", dims, whole=False),
         resize=fields.numbers("resize", dims, whole=True),
         divisible_by=int(divisible),
+        context=_read_context(fields, dims),
     )
     if spec.spacing and spec.resize:
         raise fields.wrong("resize", "give spacing or resize, not both")
     fields.finish()
     return spec
+
+
+def _read_context(fields: Fields, dims: int) -> int:
+    context = fields.take("context", 0)
+    if not is_number(context) or context < 0 or int(context) != context:
+        raise fields.wrong("context", "give how many slices on each side go in too, a whole number of at least 0")
+    if context and dims == 3:
+        raise fields.wrong("context", "a 3D network sees neighbouring slices anyway: use dims 2, or leave it out")
+    return int(context)
 
 
 def _read_channel(fields: Fields) -> Channel:
@@ -392,40 +410,43 @@ def _read_window(fields: Fields, card: Fields) -> WindowSpec:
     return WindowSpec(size, float(overlap), blending, tuple(dict.fromkeys(mirror)))
 
 
-def read_output_spec(fields: Fields) -> OutputSpec:
-    kind = fields.choice("kind", KINDS)
-    standard = {"labels": "softmax", "regions": "sigmoid"}.get(kind, "none")
-    activation = fields.choice("activation", ACTIVATIONS, standard)
-    if kind == "regions" and activation == "softmax":
-        raise fields.wrong("activation", "regions may overlap, so use sigmoid or none")
-    colours = {_label_value(fields, "colours", k): v for k, v in fields.mapping("colours").items()}
-    for value in colours.values():
-        if not isinstance(value, str) or not re.fullmatch("#[0-9a-fA-F]{6}", value):
-            raise fields.wrong("colours", f"{value!r} is not a colour: write #rrggbb")
-    labels = {}
-    for key, name in fields.mapping("labels").items():
-        value = _label_value(fields, "labels", key)
-        if not isinstance(name, str) or not name:
-            raise fields.wrong("labels", f"the name of label {key} must be a text")
-        labels[value] = Label(name, colours.pop(value, None))
-    fields.finish()
-    if kind in ("labels", "regions") and not any(labels):
-        raise fields.wrong("labels", 'name the classes, such as {"1": "lung"}')
-    if colours:
-        raise fields.wrong("colours", f"label {next(iter(colours))} is not among labels")
-    if len({label.name for label in labels.values()}) != len(labels):
-        raise fields.wrong("labels", "two labels have the same name")
-    return OutputSpec(kind, activation, MappingProxyType(labels))
+def _read_outputs(fields: Fields, dims: int) -> dict[str, OutputSpec]:
+    """Read ``output``, or each of ``outputs``, which the network gives under that key or the number in ``take``."""
+    if "outputs" not in fields.values:
+        return {"": read_output_spec(fields.part("output", required=True), dims)}
+    part = fields.part("outputs")
+    if not part.values or "output" in fields.values:
+        raise fields.wrong("outputs", "name each output of the network, in place of output")
+    found = {name: read_output_spec(part.part(name), dims) for name in part.values}
+    return {name: spec if spec.take is not None else replace(spec, take=name) for name, spec in found.items()}
 
 
-def _label_value(fields: Fields, name: str, key: str) -> int:
-    if not (isinstance(key, str) and key.isdecimal() and int(key) <= 65535):
-        raise fields.wrong(name, f"{key!r} is not a label value: use whole numbers from 0 to 65535")
-    return int(key)
+def _read_post(fields: Fields, output: OutputSpec) -> Mapping[str, Any]:
+    rules = fields.mapping("post")
+    if rules and output.kind not in ("labels", "regions"):
+        raise fields.wrong("post", f"only labels can be post-processed, not {output.kind}: leave it out")
+    return MappingProxyType(check_rules(rules, output.labels, f"{fields.where}: post"))
+
+
+def _check_tables(card: Card, fields: Fields) -> None:
+    """Refuse windows for what is asked of a whole image."""
+    if card.output.kind not in ("class", "value") and not card.output.factor:
+        return
+    if card.output.kind in ("class", "value") and card.window.size is not None:
+        raise InputError(
+            f"{fields.where}: window.size is {list(card.window.size)}, but kind {card.output.kind!r} is an answer for "
+            "the whole image: give input.resize, and leave window out"
+        )
+    if card.output.factor and card.window.mirror:
+        raise InputError(
+            f"{fields.where}: window.mirror is {list(card.window.mirror)}, which is not done with output.factor: leave "
+            "one of them out"
+        )
 
 
 def _check_together(card: Card, fields: Fields) -> None:
     """Check what concerns more than one field."""
+    _check_tables(card, fields)
     by = card.input.divisible_by
     for name, sizes in (("window.size", card.window.size), ("input.resize", card.input.resize)):
         if sizes and any(n % by for n in sizes):
@@ -435,9 +456,9 @@ def _check_together(card: Card, fields: Fields) -> None:
     args = card.architecture.get("args", {})
     if not isinstance(card.architecture.get("name"), str) or not isinstance(args, Mapping):
         raise fields.wrong("architecture", f'loader {card.loader!r} needs {{"name": "unet", "args": {{...}}}}')
-    said = {"dims": card.input.dims, "in_channels": len(card.input.channels)}
-    if card.output.values:
-        said["out_channels"] = len(card.output.values)
+    said = {"dims": card.input.dims, "in_channels": card.input.network_channels}
+    if card.output.channels and not card.outputs:
+        said["out_channels"] = card.output.channels
     for name, value in said.items():
         if name in args and args[name] != value:
             raise InputError(

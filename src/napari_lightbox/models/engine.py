@@ -1,9 +1,8 @@
-"""The part of a prediction that computes: a frame goes through the network window by window, then back to its grid."""
+"""The part of a prediction that computes: a frame goes through the networks window by window, in bounded memory."""
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,11 +10,18 @@ import torch
 from .. import progress
 from ..errors import InputError
 from ..volume import Volume
-from . import sampling, windows
+from . import bands, sampling, windows
 from .card import Card, Intensity
-from .plan import SLAB_BYTES, Plan
+from .finishing import Finisher
+from .panels import Ask, Panel
+from .plan import Plan
+from .sums import Sums
 
 Network = Callable[[torch.Tensor], "torch.Tensor | np.ndarray"]
+# What a window that is skipped is said to be: background, as sure as this logit makes it.
+_SURE = 10.0
+# Values that are summed up at once.
+_PART = 1 << 20
 
 
 @dataclass
@@ -29,28 +35,6 @@ class Counter:
         """Report `count` more windows."""
         self.done += count
         progress.report("windows", self.done, self.total)
-
-
-@dataclass
-class Results:
-    """Arrays that the frames are written into, as stored: (frame, z, y, x), or (z, y, x) for the one that is None.
-
-    Parameters
-    ----------
-    values : tuple of int
-        Label value of every channel of the network.
-    labels : array or None
-        Label of every voxel.
-    kept : dict of int to float32 array
-        Probability (or value) of the channels that were asked for.
-    entropy : float32 array or None
-        Uncertainty, 0 to 1.
-    """
-
-    values: tuple[int, ...]
-    labels: np.ndarray | None
-    kept: dict[int, np.ndarray] = field(default_factory=dict)
-    entropy: np.ndarray | None = None
 
 
 def choose_device(device: str) -> str:
@@ -82,20 +66,35 @@ def choose_device(device: str) -> str:
 
 def prepare(channels: Sequence[Volume], card: Card, plan: Plan, counter: Counter) -> torch.Tensor:
     """Return one frame as the network wants it: (channels, z, y, x) float32, padded, on the CPU."""
-    ready = []
-    for volume, channel in zip(channels, card.input.channels, strict=True):
+    padded = any(before or after for before, after in plan.pad)
+    whole = torch.empty((len(channels), *plan.padded)) if padded or len(channels) > 1 else None
+    for number, (volume, channel) in enumerate(zip(channels, card.input.channels, strict=True)):
         array = read_frame(volume, plan, counter)
         # Nothing below writes into it, but torch warns of arrays that are read-only.
         tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+        del array
         tensor = sampling.resample(tensor, plan.working, plan.steps, smooth=True)
         counter.add()
-        ready.append(scaled(tensor, channel.intensity))
-    tensor = torch.stack(ready)
-    for axis, (before, after) in enumerate(plan.pad, start=1):
-        if before or after:
-            length = tensor.shape[axis]
-            tensor = tensor.index_select(axis, torch.arange(-before, length + after).clamp(0, length - 1))
-    return tensor
+        tensor = scaled(tensor, channel.intensity)
+        if whole is None:
+            return tensor[None]
+        _fill(whole[number], tensor, plan.pad)
+        del tensor
+        counter.add()
+    return whole
+
+
+def _fill(target: torch.Tensor, image: torch.Tensor, pad: Sequence[tuple[int, int]]) -> None:
+    """Write an image into a larger one and repeat its outermost voxels around it."""
+    inside = tuple(slice(before, before + n) for (before, _), n in zip(pad, image.shape, strict=True))
+    target[inside] = image
+    for axis, ((before, after), length) in enumerate(zip(pad, image.shape, strict=True)):
+        # Axes before this one are full already; those after it still hold the image only.
+        lead = [slice(None)] * axis
+        rest = inside[axis + 1 :]
+        for start, stop, edge in ((0, before, before), (before + length, before + length + after, before + length - 1)):
+            if stop > start:
+                target[(*lead, slice(start, stop), *rest)] = target[(*lead, slice(edge, edge + 1), *rest)]
 
 
 def read_frame(volume: Volume, plan: Plan, counter: Counter) -> np.ndarray:
@@ -129,7 +128,7 @@ def scaled(image: torch.Tensor, rule: Intensity, mask: torch.Tensor | None = Non
         low, high = (float(v) for v in np.percentile(image.numpy(), (rule.low, rule.high)))
     if not high > low:
         return torch.zeros_like(image)
-    return (image.clamp(low, high) - low) / (high - low)
+    return image.clamp(low, high).sub_(low).div_(high - low)
 
 
 def _standardised(image: torch.Tensor, rule: Intensity, mask: torch.Tensor | None) -> torch.Tensor:
@@ -140,90 +139,267 @@ def _standardised(image: torch.Tensor, rule: Intensity, mask: torch.Tensor | Non
     if not values.size:
         return image
     if mean is None:
-        # In double precision: sums over many voxels lose digits in single.
-        mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
-    found = (image - mean) / std if std > 0 else torch.zeros_like(image)
+        mean, std = _moments(values.reshape(-1))
+    found = (image - mean).div_(std) if std > 0 else torch.zeros_like(image)
     return found if mask is None else torch.where(mask, found, image)
+
+
+def _moments(values: np.ndarray) -> tuple[float, float]:
+    """Return mean and standard deviation: in double precision, as sums over many voxels lose digits in single."""
+    parts = [values[i : i + _PART] for i in range(0, values.size, _PART)]
+    mean = math.fsum(part.sum(dtype=np.float64) for part in parts) / values.size
+    squares = math.fsum(float(np.square(part - mean, dtype=np.float64).sum()) for part in parts)
+    return mean, math.sqrt(squares / values.size)
 
 
 # Through --------------------------------------------------------------------------------------------------------
 
 
-def run_windows(
-    network: Network, image: torch.Tensor, plan: Plan, card: Card, device: str, counter: Counter
-) -> torch.Tensor:
-    """Return the network's answer for a whole padded frame, (classes, z, y, x) float32, windows blended.
+class OutOfMemory(InputError):  # noqa: N818 - named for what it says
+    """Memory ran out where less may do."""
 
-    The padding is cut off. Sums stay on the device if they fit into half of its free memory.
+
+@dataclass
+class Run:
+    """What one prediction carries from frame to frame.
+
+    Parameters
+    ----------
+    ask : callable
+        Asks one of the networks, as `passes.Panel.ask` does.
+    panel : Panel
+        Who is asked.
+    card : Card
+        Of the model.
+    device : str
+        Where the networks are.
+    counter : Counter
+        Of windows.
+    to_cpu : callable or None
+        Brings the networks to the CPU.
+    skip_below : float or None
+        Windows that nowhere exceed it are background without being asked.
+    notes : list of str
+        What was done when memory ran out, and what was skipped.
     """
-    total, blended = None, plan.options.overlap > 0
-    laid_out = windows.layout(plan.padded, plan.window, plan.overlaps, plan.options.blending, rounded=plan.rounded)
-    for start in range(0, len(laid_out), plan.batch):
-        batch = laid_out[start : start + plan.batch]
-        inputs = torch.stack([image[(slice(None), *w.slices)] for w in batch])
-        answers = _ask(network, inputs.to(device), plan, card, counter)
-        if total is None:
-            total = _empty(answers.shape[1], plan, device)
-        for window, answer in zip(batch, answers, strict=True):
-            _add(total, window, answer.to(total.device), blended)
-        counter.add(len(batch))
-    inside = tuple(slice(a, n - b) for n, (a, b) in zip(plan.padded, plan.pad, strict=True))
-    return total[(slice(None), *inside)]
+
+    ask: Ask
+    panel: Panel
+    card: Card
+    device: str
+    counter: Counter
+    to_cpu: Callable[[], None] | None = None
+    skip_below: float | None = None
+    notes: list[str] = field(default_factory=list)
+    # Frame and start of the windows that were; in several parts of the plane a window comes more than once.
+    skipped: set[tuple[int, ...]] = field(default_factory=set)
+    number: int = 0
+    most: int | None = None
+    sums_device: str | None = None
+
+    def note(self, text: str) -> None:
+        """Add a note, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def first(self, image: torch.Tensor, plan: Plan) -> dict[tuple[int, ...] | None, torch.Tensor]:
+        """Ask about the first windows, which says how many classes there are; the answers are used later.
+
+        That to a window which is to be skipped comes under the key None: it is not used.
+        """
+        (block,) = bands.cover(plan)
+        some = block.windows[block.steps[0].windows]
+        answers = self._answers(image, plan, some, may_skip=False)
+        skipped = (self._is_empty(image[(slice(None), *w.slices)]) for w in some)
+        return {None if skip else w.start: a for w, a, skip in zip(some, answers, skipped, strict=True)}
+
+    def _is_empty(self, window: torch.Tensor) -> bool:
+        """Whether a window is to be taken as background."""
+        return self.skip_below is not None and bool(window.max() <= self.skip_below)
+
+    def told(self) -> tuple[str, ...]:
+        """Return what people should know of the run."""
+        if not self.skipped:
+            return tuple(self.notes)
+        many = f"{len(self.skipped)} windows were" if len(self.skipped) > 1 else "1 window was"
+        return (*self.notes, f"{many} taken as background: nothing there exceeds {self.skip_below:g}")
+
+    def frame(
+        self,
+        image: torch.Tensor,
+        plan: Plan,
+        finisher: Finisher,
+        channels: int,
+        room: float,
+        known: dict[tuple[int, ...] | None, torch.Tensor],
+        expected: int,
+    ) -> None:
+        """Run all windows of a frame and write its results.
+
+        Parameters
+        ----------
+        image : (channels, z, y, x) float32 tensor
+            Prepared and padded.
+        plan : Plan
+            Of this frame.
+        finisher : Finisher
+            Of this frame.
+        channels : int
+            Sums of each voxel.
+        room : float
+            Bytes for the sums.
+        known : dict
+            Answers there are already, by the start of their window; they are taken out.
+        expected : int
+            Windows that the counter has been told of.
+        """
+        self.number += 1
+        while True:
+            blocks = bands.choose(plan, channels, room)
+            self.counter.total += bands.count(blocks) - expected
+            expected = 0
+            try:
+                for block in blocks:
+                    self._block(image, plan, finisher, block, channels, known)
+                return
+            except OutOfMemory as error:
+                smaller = bands.choose(plan, channels, bands.sums_bytes(blocks, channels) / 2)
+                if len(smaller) <= len(blocks):
+                    raise InputError(str(error)) from error
+            room = bands.sums_bytes(smaller, channels)
+            self.note(f"memory ran out: the plane was divided into {len(smaller)} parts, done one after another")
+
+    def _block(self, image, plan, finisher: Finisher, block: bands.Block, channels: int, known: dict) -> None:
+        sums = self._make_sums(block, plan, channels)
+        for step in block.steps:
+            sums.begin(step)
+            batch = block.windows[step.windows]
+            asked = [w for w in batch if w.start not in known]
+            answers = self._answers(image, plan, asked, sums=sums) if asked else ()
+            found = dict(zip((w.start for w in asked), answers, strict=True))
+            for window in batch:
+                sums.add(window, known.pop(window.start) if window.start in known else found.pop(window.start))
+            del answers, found
+            self.counter.add(len(batch))
+            if step.out.stop > step.out.start:
+                finisher.finish(sums, block, step.out)
+                self.counter.add()
+
+    def _make_sums(self, block: bands.Block, plan: Plan, channels: int) -> Sums:
+        device, before = self.sums_device or self.device, [pad[0] for pad in plan.pad]
+        size = bands.sums_bytes([block], channels)
+        if device != "cpu" and size > torch.cuda.mem_get_info(device)[0] // 2:
+            device = "cpu"
+        try:
+            return Sums(channels, block, before, device, blended=plan.options.overlap > 0)
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory(error):
+                raise
+            if device == "cpu":
+                raise OutOfMemory(
+                    f"the sums of all classes need {size / 1e9:.1f} GB, which are not free: crop or resample the image"
+                ) from error
+        self._sums_to_cpu()
+        return Sums(channels, block, before, "cpu", blended=plan.options.overlap > 0)
+
+    def _sums_to_cpu(self) -> None:
+        self.sums_device = "cpu"
+        self.note("the GPU's memory ran out: sums are kept in the computer's memory")
+
+    def _answers(
+        self,
+        image: torch.Tensor,
+        plan: Plan,
+        asked: Sequence[windows.Window],
+        *,
+        sums: Sums | None = None,
+        may_skip: bool = True,
+    ) -> Sequence[torch.Tensor]:
+        """Return the answers to some windows, with less at once where memory runs out."""
+        found: list[torch.Tensor] = []
+        asked = list(asked)
+        while len(found) < len(asked):
+            number = min(self.most or len(asked), len(asked) - len(found))
+            some = asked[len(found) : len(found) + number]
+            try:
+                found.extend(self._once(image, plan, some, sums if may_skip else None))
+                continue
+            except OutOfMemory as error:
+                failed = str(error)
+            # Outside of the handler, so that nothing holds on to what the network had in use.
+            self._do_with_less(number, sums, failed)
+        return found
+
+    def _do_with_less(self, number: int, sums: Sums | None, failed: str) -> None:
+        """Free memory for another try: fewer windows at once, sums on the CPU, everything on the CPU."""
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
+        if number > 1:
+            self.most = number // 2
+            self.note(f"memory ran out: {self.most} windows instead of {number} went through the network at once")
+        elif sums is not None and sums.total.device.type != "cpu":
+            sums.move("cpu")
+            self._sums_to_cpu()
+        elif self.device != "cpu" and self.to_cpu is not None:
+            self.to_cpu()
+            self.note(f"the memory of {self.device} did not suffice: the network went on on the CPU")
+            self.device = self.sums_device = "cpu"
+        else:
+            raise OutOfMemory(failed)
+
+    def _once(self, image, plan: Plan, some: Sequence[windows.Window], sums: Sums | None) -> Sequence[torch.Tensor]:
+        """Ask about windows that go through the networks together."""
+        inputs = [image[(slice(None), *w.slices)] for w in some]
+        empty = [sums is not None and self._is_empty(part) for part in inputs]
+        self.skipped |= {(self.number, *w.start) for w, skip in zip(some, empty, strict=True) if skip}
+        asked = [part for part, skip in zip(inputs, empty, strict=True) if not skip]
+        answers: Sequence[torch.Tensor] = ()
+        if asked:
+            answers = self.panel.ask(
+                torch.stack(asked).to(self.device),
+                plan.dims == 2,
+                lambda question: _checked(self.ask, question, plan, self.card),
+                self.counter.add,
+            )
+        if not any(empty):
+            return answers
+        nothing = self._background(plan, sums.total.shape[0])
+        given = iter(answers)
+        return [nothing if skip else next(given) for skip in empty]
+
+    def _background(self, plan: Plan, channels: int) -> torch.Tensor:
+        """Return the answer to a window in which nothing is."""
+        options, classes = plan.options, channels // self.panel.channels
+        separate = options.activation == "sigmoid" or options.kind == "regions" or classes == 1
+        low, high = (0.0, 1.0) if options.activation == "none" else (-_SURE, _SURE)
+        one = torch.full((classes, 1, 1, 1), low)
+        if not separate:
+            one[0] = high
+        return one.repeat(self.panel.channels, 1, 1, 1).expand(-1, *plan.window)
 
 
-def _add(total: torch.Tensor, window: windows.Window, answer: torch.Tensor, blended: bool) -> None:
-    if not blended:
-        # Written, not added: what the network says arrives bit for bit.
-        owned = window.owned()
-        target = tuple(slice(s + o.start, s + o.stop) for s, o in zip(window.start, owned, strict=True))
-        total[(slice(None), *target)] = answer[(slice(None), *owned)]
-        return
-    for axis, vector in enumerate(window.weights):
-        place = [1, 1, 1, 1]
-        place[axis + 1] = -1
-        answer = answer * torch.from_numpy(vector).to(answer.device).reshape(place)
-    total[(slice(None), *window.slices)] += answer
+def is_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _empty(classes: int, plan: Plan, device: str) -> torch.Tensor:
-    shape = (classes, *plan.padded)
-    if device != "cpu" and 4 * math.prod(shape) > torch.cuda.mem_get_info(device)[0] // 2:
-        device = "cpu"
-    return torch.zeros(shape, dtype=torch.float32, device=device)
-
-
-def _ask(network: Network, inputs: torch.Tensor, plan: Plan, card: Card, counter: Counter) -> torch.Tensor:
-    """Return the answers to a batch of windows (n, channels, z, y, x), the mean over all mirrored ways of asking."""
-    flat = plan.dims == 2
-    inputs = inputs.squeeze(2) if flat else inputs
-    ways = [c for n in range(len(plan.options.mirror) + 1) for c in itertools.combinations(plan.options.mirror, n)]
-    total = None
-    for axes in ways:
-        where = [a + 2 for a in axes]
-        if axes:
-            counter.add()
-        # `flip` copies, also along no axis: a network may write into what it is given.
-        answer = _checked(network, inputs.flip(where) if len(ways) > 1 else inputs, plan, card)
-        answer = answer.flip(where) if where else answer
-        total = answer if total is None else total + answer
-    total = total / len(ways) if len(ways) > 1 else total
-    return total.unsqueeze(2) if flat else total
-
-
-def _checked(network: Network, inputs: torch.Tensor, plan: Plan, card: Card) -> torch.Tensor:
-    """Ask the network once and check the shape and the numbers of its answer."""
-    shape = tuple(inputs.shape)
+def _checked(ask: Ask, question: tuple, plan: Plan, card: Card) -> torch.Tensor:
+    """Ask a network once and check the shape and the numbers of its answer."""
+    inputs = question[2]
+    # The network may write into it; what it is like is noted before.
+    shape, device = tuple(inputs.shape), inputs.device
+    del inputs
     try:
-        answer = network(inputs)
+        answer = ask(question)
     except (progress.Cancelled, InputError):
         raise
     except Exception as error:
-        raise _explained(error, shape, card, inputs.device) from error
+        raise _explained(error, shape, card, device) from (None if is_memory(error) else error)
     if isinstance(answer, np.ndarray):
         answer = torch.from_numpy(np.ascontiguousarray(answer))
     expected = len(card.output.values) if plan.options.kind == card.output.kind else 0
-    fits = isinstance(answer, torch.Tensor) and answer.ndim == inputs.ndim
-    fits = fits and answer.shape[0] == shape[0] and answer.shape[2:] == inputs.shape[2:]
+    fits = isinstance(answer, torch.Tensor) and answer.ndim == len(shape)
+    fits = fits and answer.shape[0] == shape[0] and tuple(answer.shape[2:]) == shape[2:]
     if not fits or answer.shape[1] == 0 or (expected and answer.shape[1] != expected):
         found = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
         raise InputError(
@@ -232,7 +408,8 @@ def _checked(network: Network, inputs: torch.Tensor, plan: Plan, card: Card) -> 
             "card"
         )
     answer = answer.to(torch.float32)
-    if not torch.isfinite(answer).all():
+    # The extremes are finite only if all are, and asking for them needs no further memory.
+    if not all(torch.isfinite(one) for one in torch.aminmax(answer)):
         raise InputError(
             f"model {card.name!r} gave NaN or infinite values for a window of shape {shape}: its weights may be "
             "damaged, or the intensity rule of its card does not fit this image"
@@ -242,10 +419,9 @@ def _checked(network: Network, inputs: torch.Tensor, plan: Plan, card: Card) -> 
 
 def _explained(error: Exception, shape: tuple[int, ...], card: Card, device: torch.device) -> InputError:
     said = str(error).strip().split("\n")[0][:200]
-    memory = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
-    if memory:
+    if is_memory(error):
         other = "" if device.type == "cpu" else ", or run it with device='cpu'"
-        return InputError(
+        return OutOfMemory(
             f"model {card.name!r} needs more memory than {device} has for a window of shape {shape}: choose a smaller "
             f"window{other}"
         )
@@ -253,112 +429,3 @@ def _explained(error: Exception, shape: tuple[int, ...], card: Card, device: tor
         f"model {card.name!r} failed on a window of shape {shape} ({type(error).__name__}: {said}): check that its "
         "card names the right channels, dims and window"
     )
-
-
-# Out ------------------------------------------------------------------------------------------------------------
-
-
-def allocate(classes: int, card: Card, plan: Plan, kept: Sequence[int], values: tuple[int, ...]) -> Results:
-    """Make the arrays that results are written into; `kept` are channels whose values stay."""
-    shape = plan.grid.shape
-    image = plan.options.kind == "image"
-    dtype = np.uint8 if not values or max(values) <= 255 else np.uint16
-    return Results(
-        values=values,
-        labels=None if image else np.zeros(shape, dtype),
-        kept={c: np.zeros(shape, np.float32) for c in (range(classes) if image else kept)},
-        entropy=np.zeros(shape, np.float32) if plan.options.uncertainty and not image else None,
-    )
-
-
-def finish(logits: torch.Tensor, plan: Plan, card: Card, results: Results, frame: int, counter: Counter) -> None:
-    """Bring a frame's logits back to the image's grid, activate them, and write labels and probabilities.
-
-    Works slab by slab, so that the classes never exist together at the size of the image.
-    """
-    if plan.crop and 0 in results.kept and results.values[0] == 0 and plan.options.activation == "softmax":
-        # Nothing but background lies outside of what the network saw.
-        _view(results.kept[0], replace(plan, crop=None), frame)[...] = 1
-    views = {c: _view(a, plan, frame) for c, a in results.kept.items()}
-    labels, entropy = _view(results.labels, plan, frame), _view(results.entropy, plan, frame)
-    depth, *plane = plan.shape
-    thick = max(1, SLAB_BYTES // (4 * logits.shape[0] * math.prod(plane)))
-    back = tuple(1.0 if s == 1 else 1 / s for s in plan.steps)
-    # The step is that of the grids; a working grid is a whole number of voxels and may be a little larger or smaller.
-    indices, shares = sampling.taps(logits.shape[1], depth, back[0], smooth=False)
-    if plan.nearest == 0:
-        indices, shares = sampling.nearest(logits.shape[1], depth)
-    nearest = plan.nearest - 1 if plan.nearest else None
-    for start in range(0, depth, thick):
-        stop = min(depth, start + thick)
-        if back[0] == 1 and logits.shape[1] == depth:
-            slab = logits[:, start:stop]
-        else:
-            slab = sampling.gather(logits, 1, indices[:, start:stop], shares[:, start:stop])
-        slab = sampling.resample(slab, plane, back[1:], smooth=False, nearest_axis=nearest)
-        where = slice(start, stop)
-        _write(slab, plan, card, results, where, labels, views, entropy)
-        counter.add()
-
-
-def _view(array: np.ndarray | None, plan: Plan, frame: int) -> np.ndarray | None:
-    if array is None:
-        return None
-    view = plan.turned(array if plan.grid.frames is None else array[frame])
-    return view if plan.crop is None else view[plan.crop]
-
-
-def _write(slab: torch.Tensor, plan: Plan, card: Card, results: Results, where: slice, labels, views, entropy) -> None:
-    options = plan.options
-    if options.kind == "image":
-        for channel, view in views.items():
-            view[where] = slab[channel].cpu().numpy()
-        return
-    needed = bool(views) or entropy is not None
-    separate = options.activation == "sigmoid" or options.kind == "regions" or slab.shape[0] == 1
-    probability = None
-    if needed or separate:
-        probability = {"softmax": lambda t: torch.softmax(t, 0), "sigmoid": torch.sigmoid}.get(
-            options.activation, lambda t: t
-        )(slab)
-    if options.activation == "none" and entropy is not None:
-        _check_probabilities(probability, card)
-    labels[where] = _decide(slab, probability, options.kind, separate, results.values).cpu().numpy()
-    for channel, view in views.items():
-        view[where] = probability[channel].cpu().numpy()
-    if entropy is not None:
-        entropy[where] = _entropy(probability, separate).cpu().numpy()
-
-
-def _decide(
-    slab: torch.Tensor, probability: torch.Tensor | None, kind: str, separate: bool, values: tuple[int, ...]
-) -> torch.Tensor:
-    """Return the label of every voxel: the likeliest class, or every region that is likelier than not."""
-    if not separate:
-        return torch.tensor(values, dtype=torch.int32, device=slab.device)[slab.argmax(0)]
-    if kind == "regions":
-        result = torch.zeros(slab.shape[1:], dtype=torch.int32, device=slab.device)
-        for channel, value in enumerate(values):
-            result[probability[channel] > 0.5] = value
-        return result
-    best, channel = probability.max(0)
-    found = torch.tensor(values, dtype=torch.int32, device=slab.device)[channel]
-    return torch.where(best > 0.5, found, torch.zeros_like(found))
-
-
-def _entropy(probability: torch.Tensor, separate: bool) -> torch.Tensor:
-    """Return Shannon's entropy over its largest possible value; of separate classes, the largest of their own."""
-    p = probability.clamp(0, 1)
-    if separate:
-        each = -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / math.log(2)
-        return each.amax(0).clamp(0, 1)
-    return (-torch.xlogy(p, p).sum(0) / math.log(p.shape[0])).clamp(0, 1)
-
-
-def _check_probabilities(values: torch.Tensor, card: Card) -> None:
-    low, high = float(values.min()), float(values.max())
-    if low < -1e-3 or high > 1 + 1e-3:
-        raise InputError(
-            f"model {card.name!r} gives values from {low:.3g} to {high:.3g}, which are no probabilities and so have no "
-            "uncertainty: choose the activation 'softmax' or 'sigmoid', or leave uncertainty out"
-        )

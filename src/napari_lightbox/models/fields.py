@@ -1,6 +1,7 @@
 """Checked values out of a JSON object: what is missing, wrong or unknown is named in one sentence."""
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,5 +94,5 @@ class Fields:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number; True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    """Whether a value is a finite number that a float can hold; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

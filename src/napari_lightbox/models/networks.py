@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from .networks_more import ARCHITECTURES as _MORE
 from .nnunet_networks import ARCHITECTURES as _OF_NNUNET
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -131,7 +132,7 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"unet": UNet, **_OF_NNUNET}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"unet": UNet, **_OF_NNUNET, **_MORE}
 
 
 def build(name: str, **args) -> nn.Module:

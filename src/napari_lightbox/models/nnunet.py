@@ -63,6 +63,18 @@ class Rules:
     logits: Resampling = Resampling(order=1)
     in_pixels: bool = False
 
+    def make_plan(
+        self, volumes: Sequence[Volume], card: Card, options: "Options", window: Sequence[int] | None
+    ) -> "Plan":
+        """Return the plan of a frame that is not cropped."""
+        return make_plan(volumes, card, options, window)
+
+    def prepare(
+        self, channels: Sequence[Volume], card: Card, plan: "Plan", counter: Any
+    ) -> "tuple[torch.Tensor, Plan]":
+        """Return one frame as the network wants it, and the plan of what was cropped."""
+        return prepare(channels, card, plan, counter)
+
 
 # The plan, without torch ----------------------------------------------------------------------------------------
 

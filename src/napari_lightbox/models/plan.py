@@ -1,10 +1,8 @@
 """What a prediction will do, worked out before it is done and without torch.
 
-`review` checks images against a card, `make_plan` says how they are turned, resampled and cut, and `estimate` what
-that costs.
+`review` checks images against a card, and `make_plan` says how they are turned, resampled and cut.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,14 +13,18 @@ from ..errors import InputError
 from ..geometry import Grid
 from ..ops._hounsfield import looks_like_ct
 from ..volume import Volume
-from . import nnunet, windows
+from . import doubt, windows
 from .card import ACTIVATIONS, BLENDINGS, KINDS, Card
+from .channels import as_channels as as_channels
+from .heads import TABLES
 
 _SAME_MODALITY = {"MRI": "MR", "MRT": "MR", "PET": "PT", "ULTRASOUND": "US", "OT": "", "UNKNOWN": ""}
 # Spacings that differ by less than this share are the same: files round them.
 _SAME_SPACING = 1e-3
 # Bytes of results that are worked on at once, all classes together.
-SLAB_BYTES = 64 << 20
+STRIP_BYTES = 4 << 20
+# Voxels along an axis that no image reaches.
+_LONGEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Options:
         Spatial axes of the window that are flipped in all combinations.
     probabilities : str or tuple
         ``"all"``, or label values and names.
-    uncertainty : bool
-        Whether the entropy is kept.
+    uncertainty : str or None
+        Which measure of `doubt` is kept.
     """
 
     kind: str
@@ -49,7 +51,7 @@ class Options:
     blending: str
     mirror: tuple[int, ...] = ()
     probabilities: Any = ()
-    uncertainty: bool = False
+    uncertainty: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,10 @@ class Plan:
         Axis along which answers are taken from the nearest voxel on their way back, in place of interpolated.
     rounded : bool
         Whether the middle of a Gaussian window is a voxel, as nnU-Net has it.
+    firsts : tuple of float or None
+        Where on the working grid the image's first voxel lies, in its voxels; None where both cover the same box.
+    even : bool
+        Whether windows are spread evenly, as for `windows.positions`.
     """
 
     grid: Grid
@@ -102,6 +108,8 @@ class Plan:
     crop: tuple[slice, ...] | None = None
     nearest: int | None = None
     rounded: bool = False
+    firsts: tuple[float, ...] | None = None
+    even: bool = True
 
     @property
     def overlaps(self) -> tuple[float, ...]:
@@ -117,7 +125,7 @@ class Plan:
     @property
     def windows_per_frame(self) -> int:
         """Number of windows of one frame."""
-        return windows.count(self.padded, self.window, self.overlaps)
+        return windows.count(self.padded, self.window, self.overlaps, even=self.even)
 
     def turned(self, array: np.ndarray) -> np.ndarray:
         """Return a view of a frame (z, y, x as stored) in the network's order of axes."""
@@ -132,19 +140,26 @@ class Quote:
     Parameters
     ----------
     windows : int
-        How often the network is asked, over all frames.
+        How many windows the network is asked about, over all frames.
     memory_bytes : int
-        Peak memory, bytes: images, sums of the classes, results, and an estimate of what the network needs itself.
+        Peak memory beyond the images, bytes: prepared image, sums of the classes, results, and what the network
+        itself needs, which is known of U-Nets and not of others.
     notes : tuple of str
         What else is worth knowing: resampling, padding, what could not be checked.
+    disk_bytes : int
+        Space on disk for probabilities that do not fit into the memory allowed.
     """
 
     windows: int
     memory_bytes: int
     notes: tuple[str, ...] = field(default=())
+    disk_bytes: int = 0
 
     def __str__(self) -> str:
-        return f"{self.windows} window{'s' * (self.windows != 1)}, about {human_bytes(self.memory_bytes)} of memory"
+        disk = f" and {human_bytes(self.disk_bytes)} on disk" if self.disk_bytes else ""
+        return (
+            f"{self.windows} window{'s' * (self.windows != 1)}, about {human_bytes(self.memory_bytes)} of memory{disk}"
+        )
 
 
 def human_bytes(count: float) -> str:
@@ -157,27 +172,6 @@ def human_bytes(count: float) -> str:
 
 
 # Checks ---------------------------------------------------------------------------------------------------------
-
-
-def as_channels(volume: Volume | Sequence[Volume]) -> list[Volume]:
-    """Return the images of a prediction as a list, and refuse what cannot be one."""
-    channels = list(volume) if isinstance(volume, list | tuple) else [volume]
-    for one in channels:
-        if not isinstance(one, Volume):
-            raise InputError(f"volume must be a Volume, or a list with one for each channel, not {type(one).__name__}")
-        if one.kind == "labels":
-            raise InputError(f"{one.name!r} is a label volume: a model needs the image itself")
-    if not channels:
-        raise InputError("volume is an empty list: give one Volume for each channel of the model")
-    first = channels[0]
-    for other in channels[1:]:
-        first.grid.require_same_space(other.grid, f"channels {first.name!r} and {other.name!r}")
-        if other.frame_count != first.frame_count:
-            raise InputError(
-                f"channel {other.name!r} has {other.frame_count} frames, {first.name!r} has {first.frame_count}: "
-                "give channels of the same frames"
-            )
-    return channels
 
 
 def review(volumes: Sequence[Volume], card: Card) -> tuple[list[str], list[str]]:
@@ -266,10 +260,9 @@ def options_for(card: Card, **given: Any) -> Options:
     for name, options in (("kind", KINDS), ("activation", ACTIVATIONS), ("blending", BLENDINGS)):
         if chosen[name] not in options:
             raise InputError(f"{name} {chosen[name]!r} is unknown: use one of {', '.join(options)}")
-    if chosen["kind"] in ("class", "value"):
+    if chosen["kind"] in TABLES:
         raise InputError(
-            f"kind {chosen['kind']!r} gives one answer for a whole image, which predict does not run: use a model "
-            "whose kind is labels, regions or image"
+            f"kind {chosen['kind']!r} cannot be chosen, only a card can say it: use labels, regions or image"
         )
     if chosen["kind"] == "regions" and chosen["activation"] == "softmax":
         raise InputError(
@@ -291,7 +284,7 @@ def options_for(card: Card, **given: Any) -> Options:
         **chosen,
         mirror=(axes if mirror else ()) if isinstance(mirror, bool) else mirror,
         probabilities=probabilities if probabilities == "all" else tuple(probabilities or ()),
-        uncertainty=bool(given.get("uncertainty", False)),
+        uncertainty=doubt.named(given.get("uncertainty", False)),
     )
 
 
@@ -313,12 +306,13 @@ def make_plan(volumes: Sequence[Volume], card: Card, options: Options, window: S
         Size of the window in array order, in place of the card's.
     """
     if card.rules is not None:
-        return nnunet.make_plan(volumes, card, options, window)
+        return card.rules.make_plan(volumes, card, options, window)
     grid, dims = volumes[0].grid, card.input.dims
     order, flips = turn(volumes[0], card)
     oriented = grid.without_frames().reordered(order, flips)
     shape = oriented.spatial_shape
     working, steps = _working(oriented, card)
+    _require_possible(working, card)
     size = window_size(card, window)
     pad = windows.padding(working, size, 1) if size[1] else _pad_all(working, card)
     padded = tuple(n + a + b for n, (a, b) in zip(working, pad, strict=True))
@@ -386,7 +380,17 @@ def window_size(card: Card, window: Sequence[int] | None) -> tuple[int | None, .
             )
     if size is None:
         return (None, None, None) if dims == 3 else (1, None, None)
+    _require_possible(size, card)
     return tuple(int(n) for n in size) if dims == 3 else (1, *(int(n) for n in size))
+
+
+def _require_possible(size: Sequence[int], card: Card) -> None:
+    """Refuse sizes that no image has, before arrays of that size are made."""
+    if max(size) > _LONGEST:
+        raise InputError(
+            f"model {card.name!r} would be shown {max(size)} voxels along an axis, which is too many: check the "
+            "window, and spacing and resize in its card"
+        )
 
 
 def _pad_all(working: tuple[int, ...], card: Card) -> list[tuple[int, int]]:
@@ -405,26 +409,3 @@ def describe_resampling(
 
 def _xyz(values: Sequence[int]) -> str:
     return " x ".join(str(v) for v in reversed(values))
-
-
-# The price ------------------------------------------------------------------------------------------------------
-
-
-def estimate(plan: Plan, card: Card, notes: Sequence[str] = ()) -> Quote:
-    """Return what a plan costs."""
-    voxels, working = math.prod(plan.shape), math.prod(plan.padded)
-    channels = len(card.input.channels)
-    classes = len(card.output.values) or int(card.architecture.get("args", {}).get("out_channels", 2))
-    # Largest features of a U-Net: its first level holds the input of a block, two results and the skip.
-    args = card.architecture.get("args", {})
-    features = max([*args.get("channels", args.get("features_per_stage", [16]))[:1], classes])
-    network = 4 * 4 * features * math.prod(plan.window) * plan.batch
-    resampling = 4 * voxels * 2 if plan.working != plan.shape else 0
-    # Image and its copy, sums of all classes; then the sums, a slab at work and the results.
-    running = 4 * working * (2 * channels + classes) + max(network, resampling)
-    finishing = 4 * working * classes + 4 * min(SLAB_BYTES, 4 * voxels * classes)
-    kept = classes if plan.options.probabilities == "all" else len(plan.options.probabilities)
-    if plan.options.kind == "image":
-        kept = classes
-    results = plan.frames * voxels * (1 + 4 * kept + 4 * plan.options.uncertainty)
-    return Quote(plan.frames * plan.windows_per_frame, int(max(running, finishing) + results), (*plan.notes, *notes))

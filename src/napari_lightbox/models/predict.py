@@ -5,109 +5,74 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..apply import input_names, record_input
 from ..errors import InputError
 from ..memory import free_memory
 from ..progress import Cancelled
-from ..volume import Label, Volume
-from . import nnunet
+from ..volume import Volume
+from . import cost, ensembles, tables
 from .card import Card, Channel, InputSpec, OutputSpec, WindowSpec
-from .loaders import SHIPPED, Model, load, read_card
-from .plan import Options, Plan, Quote, as_channels, estimate, human_bytes, make_plan, options_for, review
+from .channels import as_channels, together
+from .loaders import Model, load, read_card
+from .plan import Options, Plan, Quote, human_bytes, make_plan, options_for, review
+from .post import applied, rules_for
+from .prediction import Prediction, find_value, gather, model_sha256
 from .torch_import import import_torch
 
 if TYPE_CHECKING:
-    from .engine import Results
+    from .engine import Run
+    from .finishing import Results
+    from .panels import Panel
+
+__all__ = ["ModelLike", "Prediction", "find_value", "predict", "quote", "replay"]
 
 ModelLike = Model | str | os.PathLike | Callable
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a model says of a volume; every result lies on the grid of the input.
-
-    Parameters
-    ----------
-    card : Card
-        Of the model.
-    volumes : mapping
-        The results: ``"labels"``, ``"uncertainty"``, and the value of each channel that was kept.
-    values : tuple of int
-        Label value of every channel of the network.
-    notes : tuple of str
-        What was done on the way, and what could not be checked.
-    """
-
-    card: Card
-    volumes: Mapping[Any, Volume]
-    values: tuple[int, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def labels(self) -> Volume:
-        """Labels of the voxels, with the names and colours of the card."""
-        if "labels" not in self.volumes:
-            raise InputError(f"model {self.card.name!r} gives an image, not labels: take output(channel)")
-        return self.volumes["labels"]
-
-    @property
-    def uncertainty(self) -> Volume:
-        """Entropy of the classes over its largest possible value: 0 where one is certain, 1 where all are equal."""
-        if "uncertainty" not in self.volumes:
-            raise InputError("the uncertainty was not kept: run predict with uncertainty=True")
-        return self.volumes["uncertainty"]
-
-    @property
-    def kept(self) -> tuple[int, ...]:
-        """Label values (of an image: channels) whose values were kept."""
-        return tuple(v for v in self.volumes if isinstance(v, int))
-
-    def probability(self, label: int | str) -> Volume:
-        """Return the probability of a class, by its value or its name; one that was asked for."""
-        value = find_value(label, self.values, self.card)
-        if value not in self.volumes:
-            raise InputError(f"the probability of {label!r} was not kept: run predict with probabilities={label!r}")
-        return self.volumes[value]
-
-    def output(self, channel: int = 0) -> Volume:
-        """Return a channel of a prediction with ``kind="image"``: the network's values as they are."""
-        if "labels" in self.volumes:
-            raise InputError("output() is for predictions with kind='image': take probability(label) here")
-        if channel not in self.volumes:
-            raise InputError(f"channel {channel!r} does not exist: there are {len(self.kept)}, from 0 on")
-        return self.volumes[channel]
+_PRECISIONS = ("exact", "fast")
+# What makes no difference to a quote.
+_UNQUOTED = ("device", "precision", "check", "seed", "skip_below")
+_OPTIONS = ("overlap", "blending", "mirror", "activation", "kind", "probabilities", "uncertainty")
 
 
 def predict(
     volume: Volume | Sequence[Volume],
-    model: ModelLike,
+    model: ModelLike | Sequence[ModelLike],
     *,
     window: Sequence[int] | None = None,
     overlap: float | None = None,
     blending: str | None = None,
     mirror: bool | Sequence[int] | None = None,
     probabilities: str | int | Sequence[int | str] = (),
-    uncertainty: bool = False,
+    uncertainty: bool | str = False,
     activation: str | None = None,
     dims: int = 3,
     device: str = "auto",
     precision: str = "exact",
     kind: str | None = None,
+    samples: int = 0,
+    seed: int = 0,
+    skip_below: float | None = None,
+    memory: float | None = None,
     check: bool = True,
+    post: Mapping[str | int, Mapping[str, Any]] | bool | None = None,
+    output: str | None = None,
 ) -> Prediction:
     r"""Run a model over a volume, window by window and frame by frame.
 
     The image is turned to the card's orientation, resampled to its spacing or size (linear; averaged where it gets
     coarser), scaled by its intensity rule, and padded by repeating the outermost voxels. The logits of overlapping
-    windows are blended, resampled linearly to the grid of the image, and only then activated.
+    windows are blended, resampled linearly to the grid of the image, and only then activated. What lies behind the
+    windows is finished while they move on, so that the classes never exist together at the size of the image; how
+    much memory is allowed changes the time and where probabilities are kept, never a label.
 
     Parameters
     ----------
     volume : Volume or list of Volume
-        2D, 3D or 4D; several channels as a list on one grid, in the card's order. Every frame is computed.
-    model : Model, str, path or callable
+        2D, 3D or 4D; several channels as a list, in the card's order. Channels on other grids are resampled linearly
+        onto that of the first, with a note. Every frame is computed.
+    model : Model, str, path, callable, or list of them
         A loaded model, the name of a shipped one, a model's folder, or any function that takes a float32 tensor
-        (n, channels, \*window) and returns a tensor or array (n, classes, \*window).
+        (n, channels, \*window) and returns a tensor or array (n, classes, \*window). Several models with the same
+        input and classes are an ensemble: the mean of their probabilities decides. The folds of nnU-Net are one
+        model, and the mean of their logits decides, as in nnU-Net.
     window : sequence of int, optional
         Size in array order; the card's where not given, and the whole volume where there is none.
     overlap : float, optional
@@ -118,9 +83,11 @@ def predict(
         Average over the windows flipped along all axes, or along these axes of the window, in all combinations; along
         those of the card where not given, which most have none of.
     probabilities : "all", int, str or sequence of them
-        Classes whose probabilities are kept, by value or by name. float32, 4 bytes a voxel and class.
-    uncertainty : bool
-        Whether the normalised entropy is kept.
+        Classes whose probabilities are kept, by value or by name: float32, and float16 where they need more than
+        1 GiB. What does not fit into `memory` is a memory-mapped temporary file, which is gone with its last volume.
+    uncertainty : bool or {"entropy", "mutual_information", "variance", "disagreement"}
+        Which measure of doubt is kept, as `napari_lightbox.models.doubt` defines them; True is the normalised entropy.
+        All but the entropy compare several passes: models, folds, samples and mirrored ways.
     activation : {"softmax", "sigmoid", "none"}, optional
         ``"none"`` takes what the model returns as it is: probabilities, or any values, which are kept as images then.
         By default the card's; sigmoid where `kind` makes regions of classes; for a callable softmax, or sigmoid where
@@ -129,18 +96,38 @@ def predict(
         For a callable: whether it takes volumes or slices (along the first stored axis). A card knows it.
     device : {"auto", "cpu", "cuda"}
         ``"auto"`` takes CUDA where it is there.
-    precision : {"exact"}
-        Single precision throughout, without the GPU's shortcuts.
+    precision : {"exact", "fast"}
+        ``"exact"``: single precision throughout, without the GPU's shortcuts; on the processor our own U-Nets go
+        through compiled layers, whose sums are taken in another order. ``"fast"``: features and
+        weights are rounded to bfloat16 (float16 on a GPU without it) where a trial on the first window shows that to
+        be faster; what was found is noted.
     kind : {"labels", "regions", "image"}, optional
         What the output is; the card's where not given, else labels. ``"image"`` keeps the values as they are.
+    samples : int
+        Monte-Carlo dropout (Gal and Ghahramani 2016): how many times each model answers with neurons left out at
+        random; 0 leaves none out. The same neurons are left out in every window.
+    seed : int
+        Which neurons: the same seed leaves out the same ones.
+    skip_below : float, optional
+        Windows whose scaled input nowhere exceeds it are taken as background, which is noted. For labels and regions.
+    memory : int or float, optional
+        Bytes that may be taken beyond the images, or up to 1 a share of what is free; half of it where not given.
     check : bool
         Refuse an image of another modality, a single slice for a 3D model, an unknown spacing, and work that does
         not fit into memory. With False these become notes.
+    post : mapping or False, optional
+        What is done to the labels at the end, by class, as in `postprocess`; probabilities and uncertainty stay as
+        the model gave them. As the card says where not given; False does nothing.
+    output : str, optional
+        Of a model with several outputs, the one that is wanted; all of them where not given, and what belongs to
+        classes of voxels is then meant for those that have them.
 
     Returns
     -------
     Prediction
-        ``.labels``, ``.probability(label)``, ``.uncertainty``: volumes on the grid of the input.
+        ``.labels``, ``.probability(label)``, ``.uncertainty``: volumes on the grid of the input; of a model with
+        several outputs, ``.outputs[name]`` has each. A model that answers for the whole image gives `Answers`, one
+        that finds objects `Boxes`.
 
     Raises
     ------
@@ -159,34 +146,64 @@ def predict(
     >>> int(found.labels.data.sum()), float(found.probability(1).data[-1, -1, -1])
     (12, 1.0)
     """
-    if precision != "exact":
-        raise InputError(f"precision {precision!r} is unknown: this version computes with 'exact' only")
+    if precision not in _PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown: use one of {', '.join(_PRECISIONS)}")
     channels = as_channels(volume)
     import_torch()
-    model = _resolve(model)
+    models = [_resolve(one) for one in ensembles.listed(model)]
     given = {"overlap": overlap, "blending": blending, "mirror": mirror, "activation": activation, "kind": kind}
     given.update(probabilities=probabilities, uncertainty=uncertainty)
-    card, options = _card_of(model, channels, dims, given)
-    notes = _reviewed(channels, card, check)
+    more = {"window": window, "device": device, "samples": samples, "memory": memory, "post": post, "output": output}
+    more.update(check=check, precision=precision, seed=seed, skip_below=skip_below)
+    apart = tables.run(
+        models, channels, {**given, **more}, lambda: _reviewed(channels, models[0].card, check),
+        lambda chosen: predict(volume, models[0], **chosen),
+    )  # fmt: skip
+    if apart is not None:
+        return apart
+    models = [tables.for_output(one, output) for one in models]
+    ensembles.require_alike(models)
+    card, options = _card_of(models[0], channels, dims, given)
+    rules = rules_for(card, options.kind, post)
+    panel = ensembles.panel(models, card, options, samples, seed)
+    asked = {"window": window, "device": device, "check": check, "precision": precision, "samples": samples}
+    asked.update(seed=seed, skip_below=skip_below, memory=memory, post=rules)
+    asked.update({} if output is None else {"output": output})
+    _check_skip(skip_below, options)
+    notes = [*_reviewed(channels, card, check), *ensembles.ignored(models, options, post)]
+    given_channels, (channels, more) = channels, together(channels)
     plan = make_plan(channels, card, options, window)
-    if check:
-        _require_memory(estimate(plan, card))
-    asked = {"window": window, "device": device, "check": check}
-    return _run(channels, model, card, replace(plan, notes=(*notes, *plan.notes)), asked)
+    if samples:
+        # A batch has other neurons left out than its windows alone.
+        plan = replace(plan, batch=1)
+    work = _Work(channels, models, card, replace(plan, notes=(*notes, *more, *plan.notes)), asked, panel)
+    work.require(_classes(card, options))
+    return _run(work, given_channels)
 
 
-def quote(volume: Volume | Sequence[Volume], model: ModelLike | Card, *, dims: int = 3, window=None, **given) -> Quote:
+def quote(
+    volume: Volume | Sequence[Volume],
+    model: ModelLike | Card | Sequence[ModelLike | Card],
+    *,
+    dims: int = 3,
+    window: Sequence[int] | None = None,
+    memory: float | None = None,
+    samples: int = 0,
+    **given,
+) -> Quote:
     """Say what a prediction will cost, without running it, loading weights or importing torch.
 
     Parameters
     ----------
-    volume, model, dims, window, **given
-        As for `predict`; `model` may also be a Card. `device`, `precision` and `check` make no difference.
+    volume, model, dims, window, memory, samples, **given
+        As for `predict`; `model` may also be a Card. `device`, `precision`, `seed`, `skip_below` and `check` make no
+        difference.
 
     Returns
     -------
     Quote
-        Number of windows, memory, and notes. The number of classes of a callable is taken to be 2.
+        Number of windows, memory, space on disk, and notes. The number of classes of a callable is taken to be 2, and
+        what it needs itself is not known.
 
     Raises
     ------
@@ -200,16 +217,30 @@ def quote(volume: Volume | Sequence[Volume], model: ModelLike | Card, *, dims: i
     >>> quote(image, lambda x: x, window=(32, 32, 32), overlap=0).windows
     8
     """
-    for name in ("device", "precision", "check"):
+    for name in _UNQUOTED:
         given.pop(name, None)
-    unknown = set(given) - {"overlap", "blending", "mirror", "activation", "kind", "probabilities", "uncertainty"}
+    post, output = given.pop("post", None), given.pop("output", None)
+    unknown = set(given) - set(_OPTIONS)
     if unknown:
         raise InputError(f"{sorted(unknown)[0]!r} is no argument of predict")
     channels = as_channels(volume)
-    if isinstance(model, str | os.PathLike):
-        model = read_card(model)
-    card, options = _card_of(model, channels, dims, given)
-    return estimate(make_plan(channels, card, options, window), card, _reviewed(channels, card, check=False))
+    models = [read_card(m) if isinstance(m, str | os.PathLike) else m for m in ensembles.listed(model)]
+    more = {"window": window, "samples": samples, "memory": memory, "post": post, "output": output}
+    apart = tables.quote(
+        models, channels, {**given, **more}, lambda card: _reviewed(channels, card, check=False),
+        lambda chosen: quote(volume, models[0], **chosen),
+    )  # fmt: skip
+    if apart is not None:
+        return apart
+    models = [tables.for_output(one, output) for one in models]
+    card, options = _card_of(models[0], channels, dims, given)
+    rules_for(card, options.kind, post)
+    panel = ensembles.panel(models, card, options, samples, 0, loaded=False)
+    plan = make_plan(channels, card, options, window)
+    classes = _classes(card, options)
+    bill = cost.draw_up(channels, plan, card, cost.budget(memory), classes, answers=panel.channels, passes=panel.passes)
+    notes = (*plan.notes, *bill.notes, *_reviewed(channels, card, check=False), *together(channels, run=False)[1])
+    return Quote(plan.frames * bill.windows, bill.memory_bytes, notes, bill.disk_bytes)
 
 
 def replay(step: Mapping[str, Any], volume: Volume, parameters: Mapping[str, Any]) -> Volume:
@@ -242,19 +273,21 @@ def replay(step: Mapping[str, Any], volume: Volume, parameters: Mapping[str, Any
         raise InputError(
             "the prediction was made by a Python function, which a recipe cannot hold: run predict with it again"
         )
-    model = load(name)
-    recorded = step.get("model", {}).get("sha256")
-    if recorded and model.sha256 != recorded:
+    models = [load(one) for one in ensembles.listed(name)]
+    recorded, found = step.get("model", {}).get("sha256"), model_sha256(models)
+    if recorded and found != recorded:
         raise InputError(
-            f"the weights of model {model.name!r} are not those the recipe was made with (SHA-256 "
-            f"{model.sha256[:12]}..., recorded {recorded[:12]}...): take that version of the model"
+            f"the weights of model {models[0].name!r} are not those the recipe was made with (SHA-256 "
+            f"{found[:12]}..., recorded {recorded[:12]}...): take that version of the model"
         )
     further = [values.pop(k) for k in sorted((k for k in values if k.startswith("channel_")), key=lambda k: int(k[8:]))]
     values["device"] = _device_here(values.get("device", "auto"))
-    values["uncertainty"] = result == "uncertainty"
-    values["probabilities"] = (result,) if isinstance(result, int) and values.get("kind") != "image" else ()
-    found = predict([volume, *further], model, **values)
-    return found.volumes[result]
+    values["uncertainty"] = values.get("uncertainty", True) if result == "uncertainty" else False
+    classes = tables.card_for(models[0].card, values.get("output")).output.kind != "image"
+    classes = classes and values.get("kind") != "image"
+    values["probabilities"] = (result,) if isinstance(result, int) and classes else ()
+    made = predict([volume, *further], models if len(models) > 1 else models[0], **values)
+    return made.volumes[result]
 
 
 # Inside ---------------------------------------------------------------------------------------------------------
@@ -289,22 +322,31 @@ def _card_of(model: Any, channels: list[Volume], dims: int, given: dict) -> tupl
     return card, options_for(card, **given)
 
 
+def _check_skip(skip_below: float | None, options: Options) -> None:
+    if skip_below is None:
+        return
+    if isinstance(skip_below, bool) or not isinstance(skip_below, int | float):
+        raise InputError(f"skip_below {skip_below!r} must be a number, as the network sees it, or None")
+    if options.kind == "image":
+        raise InputError(
+            f"skip_below {skip_below!r} takes windows as background, which an image does not have: leave it out"
+        )
+
+
 def _reviewed(channels: list[Volume], card: Card, check: bool) -> list[str]:
     problems, notes = review(channels, card)
     if problems and (check or len(channels) != len(card.input.channels)):
         raise InputError(problems[0])
-    if card.loader not in ("callable", "nnunet") and card.sha256 is None:
+    if card.loader not in ("callable", "nnunet", "monai") and card.sha256 is None:
         notes.append(f"the card of {card.name!r} names no SHA-256: whether the weights belong to it was not checked")
     return problems + notes
 
 
-def _require_memory(cost: Quote) -> None:
-    free = free_memory()
-    if free is not None and cost.memory_bytes > free:
-        raise InputError(
-            f"the prediction needs about {human_bytes(cost.memory_bytes)} of memory and {human_bytes(free)} are free: "
-            "keep fewer probabilities, or crop or resample the image"
-        )
+def _classes(card: Card, options: Options) -> int:
+    """Return how many classes the network is expected to give."""
+    if card.output.values and options.kind == card.output.kind:
+        return len(card.output.values)
+    return int(card.architecture.get("args", {}).get("out_channels", 2))
 
 
 @dataclass
@@ -312,64 +354,118 @@ class _Work:
     """What one prediction carries from frame to frame."""
 
     channels: list[Volume]
+    models: list[Any]
     card: Card
     plan: Plan
-    asked: Mapping[str, Any]  # window, device and check, as the caller gave them
-    results: "Results | None" = field(default=None)
+    asked: Mapping[str, Any]  # what the caller chose and is written down as it is
+    panel: "Panel"
+    bill: cost.Bill = field(init=False)
+    results: "Results | None" = None
+
+    def __post_init__(self) -> None:
+        self.most = cost.budget(self.asked["memory"])
+
+    def require(self, classes: int) -> None:
+        """Work out how the memory allowed is kept; refuse what cannot be done in it."""
+        panel, options = self.panel, self.plan.options
+        self.bill = cost.draw_up(
+            self.channels, self.plan, self.card, self.most, classes, answers=panel.channels, passes=panel.passes
+        )
+        free, needed, memory = free_memory(), self.bill.memory_bytes, self.asked["memory"]
+        allowed = self.most if memory is not None else free
+        if self.asked["check"] and allowed is not None and needed > allowed:
+            remedy = "crop or resample the image" if options.kind == "image" else (
+                "keep fewer probabilities, or crop or resample the image"
+            )  # fmt: skip
+            said = f"{human_bytes(allowed)} are free"
+            if memory is not None:
+                said, remedy = f"memory={memory!r} allows {human_bytes(allowed)}", f"allow more, {remedy}"
+            raise InputError(f"the prediction needs about {human_bytes(needed)} of memory and {said}: {remedy}")
+
+    def begin(self, channels: int) -> None:
+        """Make the arrays of the results, once it is known how many channels come out."""
+        from . import finishing
+
+        panel, card = self.panel, self.card
+        classes, options = channels // panel.channels, self.plan.options
+        if card.loader == "callable" and classes == 1 and options.activation == "softmax":
+            # One class has nothing to compete with: it is there or not.
+            self.plan = replace(self.plan, options=replace(options, activation="sigmoid"))
+            options = self.plan.options
+        self.require(classes)
+        values = _values(classes, card, options)
+        kept = range(classes) if options.kind == "image" else [values.index(v) for v in _wanted(options, values, card)]
+        self.results = finishing.allocate(
+            self.plan, kept, values, dtype=self.bill.dtype, on_disk=self.bill.on_disk, answers=panel.answers,
+            apart=panel.apart,
+        )  # fmt: skip
 
 
-def _run(channels: list[Volume], model: Model | Callable, card: Card, plan: Plan, asked: dict) -> Prediction:
+def _run(work: _Work, given: list[Volume]) -> Prediction:
     import torch
 
-    from . import engine
+    from . import engine, passes
     from .asking import leavable
 
-    device = engine.choose_device(asked["device"])
-    network = model.on(device) if isinstance(model, Model) else model
-    counter = engine.Counter(plan.frames * plan.windows_per_frame)
-    work = _Work(channels, card, plan, asked)
-    _early_names(card, plan.options)
+    plan, card = work.plan, work.card
+    device = engine.choose_device(work.asked["device"])
+
+    def networks_on(where: str) -> list[Callable]:
+        return ensembles.networks(work.models, work.panel, card, where, work.asked["precision"], plan.window)
+
+    def to_cpu() -> None:
+        networks[:] = networks_on("cpu")
+
+    networks = networks_on(device)
+    if card.output.values and plan.options.kind != "image":
+        # Unknown classes are refused before the work, where the card tells them.
+        _wanted(plan.options, card.output.values, card)
+    counter = engine.Counter(plan.frames * work.bill.windows)
     try:
         # Single precision as it is written: a GPU would otherwise round to fewer digits in convolutions.
         with (
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True),
-            leavable(network, counter.add) as ask,
+            leavable(passes.asker(networks), counter.add) as ask,
         ):
+            run = engine.Run(ask, work.panel, card, device, counter, to_cpu, work.asked["skip_below"])
             for frame in range(plan.frames):
-                _frame(work, ask, frame, device, counter)
+                _frame(work, run, frame)
     except (Cancelled, InputError):
         raise
-    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-        cost = human_bytes(estimate(plan, card).memory_bytes)
+    except Exception as error:
+        if not engine.is_memory(error):
+            raise
         raise InputError(
-            f"memory ran out (about {cost} are needed): keep fewer probabilities, or crop or resample the image"
+            f"memory ran out (about {human_bytes(work.bill.memory_bytes)} are needed): keep fewer probabilities, or "
+            "crop or resample the image"
         ) from error
-    return _gather(work, model, device)
+    notes = (*work.plan.notes, *work.bill.notes, *run.told(), *ensembles.notes(networks))
+    found = gather(given, work.models, card, work.plan, work.results, work.asked, device, notes)
+    return applied(found, work.asked["post"])
 
 
-def _frame(work: _Work, network: Callable, frame: int, device: str, counter: Any) -> None:
+def _frame(work: _Work, run: "Run", frame: int) -> None:
     """Compute one frame and write its results."""
-    from . import engine
+    from . import engine, finishing
+    from .taking import with_context
 
-    images, plan = [v.frame(frame) for v in work.channels], work.plan
-    if work.card.rules is None:
-        image = engine.prepare(images, work.card, plan, counter)
+    images, plan, card = [v.frame(frame) for v in work.channels], work.plan, work.card
+    if card.rules is None:
+        image = engine.prepare(images, card, plan, run.counter)
     else:
-        image, plan = nnunet.prepare(images, work.card, plan, counter)
-        counter.total += plan.windows_per_frame - work.plan.windows_per_frame
+        image, plan = card.rules.prepare(images, card, plan, run.counter)
     del images
-    logits = engine.run_windows(network, image, plan, work.card, device, counter)
-    del image
+    image = with_context(image, card.input.context)
+    expected, known = work.bill.windows, {}
     if work.results is None:
-        classes = logits.shape[0]
-        if work.card.loader == "callable" and classes == 1 and work.plan.options.activation == "softmax":
-            # One class has nothing to compete with: it is there or not.
-            work.plan = plan = replace(work.plan, options=replace(work.plan.options, activation="sigmoid"))
-        values = _values(classes, work.card, work.plan.options)
-        kept = [values.index(v) for v in _wanted(work.plan.options, values, work.card)]
-        work.results = engine.allocate(classes, work.card, work.plan, kept, values)
-    engine.finish(logits, plan, work.card, work.results, frame, counter)
+        known = run.first(image, plan)
+        channels = next(iter(known.values())).shape[0]
+        work.begin(channels)
+        plan = replace(plan, options=work.plan.options)
+    finisher = finishing.Finisher(plan, card, work.results, frame)
+    channels = len(work.results.values) * work.panel.channels
+    run.frame(image, plan, finisher, channels, work.bill.room, known, expected)
 
 
 def _values(classes: int, card: Card, options: Options) -> tuple[int, ...]:
@@ -382,93 +478,9 @@ def _values(classes: int, card: Card, options: Options) -> tuple[int, ...]:
     return tuple(range(1, classes + 1)) if separate else tuple(range(classes))
 
 
-def _early_names(card: Card, options: Options) -> None:
-    """Refuse unknown classes before the work, where the card tells them."""
-    if card.output.values and options.kind != "image":
-        _wanted(options, card.output.values, card)
-
-
 def _wanted(options: Options, values: tuple[int, ...], card: Card) -> list[int]:
     if options.kind == "image":
         return []
     if options.probabilities == "all":
         return list(values)
     return list(dict.fromkeys(find_value(p, values, card) for p in options.probabilities))
-
-
-def find_value(label: int | str, values: tuple[int, ...], card: Card) -> int:
-    names = {card.output.label(v).name: v for v in values}
-    value = names.get(label, label) if isinstance(label, str) else label
-    if value not in values or isinstance(value, bool):
-        known = ", ".join(f"{v} ({name})" for name, v in names.items())
-        raise InputError(f"class {label!r} is unknown to model {card.name!r}: use one of {known}")
-    return int(value)
-
-
-def _gather(work: _Work, model: Model | Callable, device: str) -> Prediction:
-    """Wrap the arrays as volumes with name, labels, meta and history."""
-    results, card, first = work.results, work.card, work.channels[0]
-    meta = {k: v for k, v in first.meta.items() if k not in ("unit", "windows")}
-    bare = {k: v for k, v in meta.items() if k != "modality"}
-    label = card.output.label
-    volumes: dict[Any, Volume] = {}
-
-    def add(key: Any, data: Any, suffix: str, **fields: Any) -> None:
-        history = (*first.history, _step(work, model, device, key))
-        name = f"{first.name} · {card.name}{suffix}"
-        volumes[key] = Volume(data, first.grid, name=name, history=history, **fields)
-
-    if results.labels is not None:
-        names = {v: label(v) for v in results.values if v}
-        add("labels", results.labels, "", kind="labels", labels=names, meta=meta)
-    for channel, data in results.kept.items():
-        value = results.values[channel]
-        if results.labels is None:
-            add(value, data, f" {channel}" if len(results.kept) > 1 else "", kind="image", meta=bare)
-        else:
-            found: Label = label(value)
-            # Without an activation a model may return anything; a probability lies between 0 and 1.
-            within = work.plan.options.activation != "none" or (data.min() >= 0 and data.max() <= 1)
-            shown, kind = (f"p({found.name})", "probability") if within else (found.name, "image")
-            add(value, data, f" {shown}", kind=kind, labels={value: found}, meta=bare)
-    if results.entropy is not None:
-        add("uncertainty", results.entropy, " uncertainty", kind="probability", meta=bare)
-    return Prediction(card, volumes, results.values, work.plan.notes)
-
-
-def _step(work: _Work, model: Model | Callable, device: str, result: Any) -> dict:
-    """Return the step of the history that made a result."""
-    from .. import __version__
-
-    plan, card, options = work.plan, work.card, work.plan.options
-    folder = card.folder
-    name = folder and (folder.name if folder.parent == SHIPPED else str(folder.resolve()))
-    size = plan.window if plan.dims == 3 else plan.window[1:]
-    parameters = {
-        "model": name,
-        # Without a window of its own the model takes all of an image, of whatever size.
-        "window": None if work.asked["window"] is None and card.window.size is None else list(size),
-        "overlap": options.overlap,
-        "blending": options.blending,
-        "mirror": list(options.mirror) if options.mirror else False,
-        "activation": options.activation,
-        "kind": options.kind,
-        "dims": plan.dims,
-        "precision": "exact",
-        "device": work.asked["device"],
-        "check": work.asked["check"],
-        "result": result,
-    }
-    taken = input_names(work.channels[0].history)
-    for number, channel in enumerate(work.channels[1:], start=2):
-        parameters[f"channel_{number}"] = record_input(channel, taken)
-    return {
-        "operation": "predict",
-        "parameters": parameters,
-        "plane": None,
-        "model": {"name": card.name, "version": card.version, "sha256": getattr(model, "sha256", "")},
-        "device": device,
-        "inputs": [v.name for v in work.channels],
-        "grid": work.channels[0].grid.as_dict(),
-        "version": __version__,
-    }

@@ -6,6 +6,8 @@ quick, and slab by slab where the result is large.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def taps(length: int, count: int, step: float, *, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
+def taps(
+    length: int, count: int, step: float, *, smooth: bool, first: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return which voxels make up each new voxel along one axis, and their shares.
 
     Parameters
@@ -27,6 +31,8 @@ def taps(length: int, count: int, step: float, *, smooth: bool) -> tuple[np.ndar
         Where ``step > 1``, average over the stretch that a new voxel covers, so that noise and fine structure are not
         picked at random. Without it, and with ``step <= 1``: linear interpolation, which is the same with a stretch
         of one voxel.
+    first : float, optional
+        Place of the first new voxel, in old voxels, where both do not cover the same stretch.
 
     Returns
     -------
@@ -41,10 +47,12 @@ def taps(length: int, count: int, step: float, *, smooth: bool) -> tuple[np.ndar
     array([0.5], dtype=float32)
     """
     middle = (np.arange(count) - (count - 1) / 2) * step + (length - 1) / 2
+    if first is not None:
+        middle = np.arange(count) * step + first
     middle = np.clip(middle, 0, length - 1)
     reach = max(1.0, step if smooth else 1.0) / 2
-    first = np.floor(middle - reach + 0.5)
-    indices = first + np.arange(math.ceil(2 * reach) + 1)[:, None]
+    lowest = np.floor(middle - reach + 0.5)
+    indices = lowest + np.arange(math.ceil(2 * reach) + 1)[:, None]
     # Old voxel i is the stretch i - 0.5 .. i + 0.5: its share is what the new voxel covers of it.
     shares = np.minimum(indices + 0.5, middle + reach) - np.maximum(indices - 0.5, middle - reach)
     shares = np.where((indices < 0) | (indices > length - 1), 0, np.maximum(shares, 0))
@@ -52,6 +60,55 @@ def taps(length: int, count: int, step: float, *, smooth: bool) -> tuple[np.ndar
     shares /= shares.sum(axis=0)
     used = shares.any(axis=1)
     return np.clip(indices, 0, length - 1).astype(np.int64)[used], shares[used].astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """How the voxels of an image are made up of those of a working grid, along one axis.
+
+    Parameters
+    ----------
+    length, count : int
+        Voxels of the working grid and of the image.
+    indices, shares : (taps, count) arrays or None
+        As of `taps`; None where each voxel is taken as it is.
+    """
+
+    length: int
+    count: int
+    indices: np.ndarray | None = None
+    shares: np.ndarray | None = None
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """The lowest working voxel that each voxel of the image needs: (count,) int64, never falling."""
+        if self.indices is None:
+            return np.arange(self.count)
+        return np.where(self.shares > 0, self.indices, self.length).min(axis=0)
+
+    @cached_property
+    def last(self) -> np.ndarray:
+        """The highest working voxel that each voxel of the image needs: (count,) int64, never falling."""
+        if self.indices is None:
+            return np.arange(self.count)
+        return np.where(self.shares > 0, self.indices, -1).max(axis=0)
+
+
+def way_back(length: int, count: int, step: float, *, to_nearest: bool = False, first: float | None = None) -> Way:
+    """Return how `count` voxels are made of `length`, linearly or each of the nearest one.
+
+    `step` is the distance of the new voxels in old ones; with step 1 and equal counts nothing changes. `first` is as
+    of `taps`.
+
+    Examples
+    --------
+    >>> way_back(2, 4, 0.5).last
+    array([0, 1, 1, 1])
+    """
+    if length == count and step == 1 and not first:
+        return Way(length, count)
+    found = nearest(length, count) if to_nearest else taps(length, count, step, smooth=False, first=first)
+    return Way(length, count, *found)
 
 
 def gather(tensor: "torch.Tensor", axis: int, indices: np.ndarray, shares: np.ndarray) -> "torch.Tensor":

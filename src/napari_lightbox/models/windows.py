@@ -19,7 +19,7 @@ _BATCH_PIXELS = 512 * 512
 _MOST_SLICES = 16
 
 
-def positions(length: int, size: int, overlap: float) -> list[int]:
+def positions(length: int, size: int, overlap: float, *, even: bool = True) -> list[int]:
     """Return the first index of every window along one axis.
 
     Parameters
@@ -30,6 +30,9 @@ def positions(length: int, size: int, overlap: float) -> list[int]:
         Voxels of the window.
     overlap : float
         Share of the window that neighbours have in common, from 0 to less than 1.
+    even : bool
+        Whether all are as far apart; if not, each is a whole step from the one before, and only the last is nearer,
+        as MONAI has it.
 
     Returns
     -------
@@ -57,6 +60,8 @@ def positions(length: int, size: int, overlap: float) -> list[int]:
     if overlap == 0:
         return [*range(0, last, size), last]
     step = max(1.0, size * (1 - overlap))
+    if not even:
+        return [*range(0, last, max(1, int(size * (1 - overlap)))), last]
     # Rounding errors must not add a window: 1e-9 voxels are none.
     count = math.ceil(last / step - 1e-9) + 1
     apart = last / max(1, count - 1)
@@ -96,7 +101,7 @@ def profile(size: int, blending: str, *, rounded: bool = False) -> np.ndarray:
 
 
 def axis_weights(
-    length: int, size: int, overlap: float, blending: str, *, rounded: bool = False
+    length: int, size: int, overlap: float, blending: str, *, rounded: bool = False, even: bool = True
 ) -> list[tuple[int, np.ndarray]]:
     """Return start and weights of every window along one axis; at every voxel they add up to one.
 
@@ -106,7 +111,7 @@ def axis_weights(
     -------
     list of (int, (size,) float32 array)
     """
-    starts = positions(length, size, overlap)
+    starts = positions(length, size, overlap, even=even)
     if overlap == 0:
         owner = np.full(length, -1)
         for number, start in enumerate(starts):
@@ -196,18 +201,32 @@ def layout(
     >>> [w.start for w in layout((4, 6), (4, 4), 0.5, "constant")]
     [(0, 0), (0, 2)]
     """
-    shares = [overlap] * len(shape) if np.isscalar(overlap) else list(overlap)
-    axes = [axis_weights(n, s, o, blending, rounded=rounded) for n, s, o in zip(shape, size, shares, strict=True)]
+    axes = along_axes(shape, size, overlap, blending, rounded=rounded)
     return [
         Window(tuple(start for start, _ in combination), tuple(size), tuple(vector for _, vector in combination))
         for combination in product(*axes)
     ]
 
 
-def count(shape: Sequence[int], size: Sequence[int], overlap: float | Sequence[float]) -> int:
-    """Return how many windows `layout` makes."""
+def along_axes(
+    shape: Sequence[int],
+    size: Sequence[int],
+    overlap: float | Sequence[float],
+    blending: str,
+    *,
+    rounded: bool = False,
+    even: bool = True,
+) -> list[list[tuple[int, np.ndarray]]]:
+    """Return `axis_weights` of every axis: the windows of `layout` are all their combinations."""
     shares = [overlap] * len(shape) if np.isscalar(overlap) else list(overlap)
-    return math.prod(len(positions(n, s, o)) for n, s, o in zip(shape, size, shares, strict=True))
+    each = zip(shape, size, shares, strict=True)
+    return [axis_weights(n, s, o, blending, rounded=rounded, even=even) for n, s, o in each]
+
+
+def count(shape: Sequence[int], size: Sequence[int], overlap: float | Sequence[float], *, even: bool = True) -> int:
+    """Return how many windows there are, spread as `positions` says."""
+    shares = [overlap] * len(shape) if np.isscalar(overlap) else list(overlap)
+    return math.prod(len(positions(n, s, o, even=even)) for n, s, o in zip(shape, size, shares, strict=True))
 
 
 def batch(size: Sequence[int]) -> int:

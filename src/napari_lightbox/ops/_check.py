@@ -30,8 +30,10 @@ def image(array, name: str = "image", dims: Sequence[int] | None = None) -> np.n
     Raises
     ------
     InputError
-        If it is complex, structured (RGB records), not numeric, empty, or has the wrong number of axes.
+        If it is a Volume, complex, structured (RGB records), not numeric, empty, or has the wrong number of axes.
     """
+    if hasattr(array, "grid") and hasattr(array, "data"):
+        raise InputError(f"{name} is a Volume: give its voxels, {name}.data, and where asked for its grid.spacing")
     array = np.asarray(array)
     dtype = array.dtype
     if dtype.kind == "c":

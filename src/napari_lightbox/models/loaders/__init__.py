@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import FileError, InputError
 from ..card import Card, file_sha256
 from ..torch_import import import_torch
-from . import nnunet
+from . import monai, nnunet
 from .trust import check as check_trust
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def available() -> dict[str, Card]:
 def read_card(path_or_name: str | os.PathLike) -> Card:
     """Return the card of a shipped model or of a model's folder, without opening the weights and without torch.
 
-    A results folder of nnU-Net v2 has no ``card.json``: its card is made of the plans.
+    A results folder of nnU-Net v2 has no ``card.json``: its card is made of the plans; that of a MONAI bundle of its
+    metadata and inference configuration.
 
     Raises
     ------
@@ -109,6 +110,9 @@ def read_card(path_or_name: str | os.PathLike) -> Card:
     results = _results(path)
     if results is not None:
         return nnunet.read_card(results)
+    bundle = _bundle(path)
+    if bundle is not None:
+        return monai.read_card(bundle)
     return Card.read(path.parent if path.name == "card.json" else path)
 
 
@@ -117,18 +121,24 @@ def _results(path: Path) -> nnunet.Results | None:
     return None if path.name == "card.json" or (path / "card.json").is_file() else nnunet.find(path)
 
 
+def _bundle(path: Path) -> monai.Bundle | None:
+    """Return the MONAI bundle that a path means, where there is no card."""
+    return None if path.name == "card.json" or (path / "card.json").is_file() else monai.find(path)
+
+
 def load(path_or_name: str | os.PathLike, trust: bool = False) -> Model:
     """Load a model.
 
     Parameters
     ----------
     path_or_name : str or path
-        Name of a shipped model, such as ``"ct-regions"``, a folder with ``card.json``, or a results folder of
-        nnU-Net v2, one of its folds or checkpoints.
+        Name of a shipped model, such as ``"ct-regions"``, a folder with ``card.json``, a results folder of nnU-Net
+        v2, one of its folds or checkpoints, or a MONAI bundle.
     trust : bool
         That you trust the file to run code on this computer, which TorchScript and torch.export files do when they
-        are opened; it is remembered by the file's SHA-256. safetensors, state dicts, ONNX and nnU-Net never need
-        it. Compiled code and strange pickles are refused in any case.
+        are opened; it is remembered by the file's SHA-256. safetensors, state dicts, ONNX, nnU-Net and MONAI
+        bundles of networks that are built here never need it. Compiled code and strange pickles are refused in any
+        case.
 
     Returns
     -------
@@ -148,6 +158,8 @@ def load(path_or_name: str | os.PathLike, trust: bool = False) -> Model:
     if card.loader == "nnunet":
         module, found = nnunet.load(nnunet.find(card.folder), card, _fill)
         return Model(card, module, found)
+    if card.loader == "monai":
+        return Model(*monai.load(monai.find(card.folder), trust, _fill))
     found = card.verify()
     if card.loader in _PROGRAMS:
         return _program(card, found, trust)
@@ -189,9 +201,9 @@ def _fitted(card: Card, fixed: tuple[int | None, ...]) -> Card:
             f"model {card.name!r} has input.dims {card.input.dims} in its card, but was exported for {len(fixed) - 2} "
             "axes: correct input.dims"
         )
-    if fixed[1] not in (None, len(card.input.channels)):
+    if fixed[1] not in (None, card.input.network_channels):
         raise InputError(
-            f"model {card.name!r} has {len(card.input.channels)} input channels in its card, but was exported for "
+            f"model {card.name!r} has {card.input.network_channels} input channels in its card, but was exported for "
             f"{fixed[1]}: correct input.channels"
         )
     if None in fixed[2:]:

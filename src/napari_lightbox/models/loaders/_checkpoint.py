@@ -12,6 +12,7 @@ import numpy as np
 
 from ...errors import FileError
 from ..torch_import import import_torch
+from . import archive
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +84,7 @@ def weights(path: Path) -> "dict[str, torch.Tensor]":
         If the file is damaged, holds no weights, or anything that could run code.
     """
     torch = import_torch("Loading weights")
+    archive.require_size(path)
     try:
         with _numbers_allowed(torch):
             # Mapped: the state of the optimiser, twice the size of the network, is not read.

@@ -28,9 +28,14 @@ _HARMLESS = re.compile(
     r"|torch\.jit\._pickle (build_\w+list|build_tensor_from_id|restore_type_tag)"
     r"|torch (\w+Storage|Size|device|(b?float|u?int|complex|bool)\w*)"
 )
+# Operations of torch that write a file, or read one that the author names.
+_FILES = re.compile(rb"\b(?:torch|aten)(?:\.|::)(save|from_file|load)\b")
 _NAMES = ("GLOBAL", "INST")
 _HIDDEN = ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4")
 _LARGEST_PICKLE = 1 << 28
+# torch does not compress what it writes, so that what an archive holds is about as large as itself.
+_MOST_FOR_NOTHING = 64 << 20
+_MOST_TIMES = 8
 # Names that torch gives to tensors; others are objects, which it unpickles.
 _TENSOR = re.compile(r"(weight|tensor)_\d+")
 
@@ -51,6 +56,7 @@ def check(path: Path) -> None:
         If torch is not installed.
     """
     torch = import_torch("Loading a network")
+    require_size(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = [member.filename for member in archive.infolist()]
@@ -67,6 +73,26 @@ def check(path: Path) -> None:
         raise FileError(f"weights {path} are no readable archive ({_first(error)}): fetch the file again") from error
     except MemoryError as error:
         raise FileError(f"weights {path} do not fit in memory: no network needs that") from error
+
+
+def require_size(path: Path) -> None:
+    """Refuse an archive that would unpack to far more than it is; what is no archive passes.
+
+    Raises
+    ------
+    FileError
+        If its members together are several times as large as the file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return
+    if size > _MOST_FOR_NOTHING + _MOST_TIMES * path.stat().st_size:
+        raise FileError(
+            f"weights {path} would unpack to {size >> 20} MB, far more than the file is, which no network needs: fetch "
+            "the file from where it was made"
+        )
 
 
 def _first(error: Exception) -> str:
@@ -94,12 +120,24 @@ def _check(archive: zipfile.ZipFile, path: Path) -> None:
                 f"weights {path} hold {name}, which is no part of a network and never run, trusted or not: save the "
                 "model again with torch.jit.save or torch.export.save"
             )
+        if re.search(r"/(code/.+\.py|models/[\w.-]+\.json)$", name):
+            _check_code(archive.read(member), name, path)
         if name.endswith("_config.json"):
             _check_config(archive.read(member), name, path)
         elif name.endswith((".pt", ".pth")) and member.file_size:
             _check_nested(archive, member, path)
         elif name.endswith((".pkl", ".pickle")):
             _read_pickle(archive, member, path)
+
+
+def _check_code(content: bytes, member: str, path: Path) -> None:
+    """Refuse networks that open files by themselves."""
+    found = _FILES.search(content)
+    if found is not None:
+        raise FileError(
+            f"weights {path} hold a network that opens files ({found.group().decode()} in {member}), which is never "
+            "run, trusted or not: no network needs files of its own"
+        )
 
 
 def _check_nested(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:

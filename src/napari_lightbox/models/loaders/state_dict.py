@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import FileError
 from ..torch_import import import_torch
+from . import archive
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,7 @@ def read(path: Path) -> "dict[str, torch.Tensor]":
         If the file is damaged, holds no state dict, or needs more than ``weights_only=True`` allows.
     """
     torch = import_torch("Loading weights")
+    archive.require_size(path)
     try:
         # Said outright: an environment variable can turn torch's own default off.
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -85,13 +85,18 @@ def check(name: str, sha256: str, trust: bool, what: str) -> None:
         remember(sha256, name)
 
 
-def _list() -> Path:
+def config_folder() -> Path:
+    """Return the folder in which choices of the user are kept: that of ``LIGHTBOX_CONFIG``, or the system's own."""
     folder = os.environ.get("LIGHTBOX_CONFIG")
     if not folder:
         windows = sys.platform == "win32"
         base = os.environ.get("APPDATA" if windows else "XDG_CONFIG_HOME") or Path.home() / ".config"
         folder = Path(base) / "napari-lightbox"
-    return Path(folder) / "trusted-models.json"
+    return Path(folder)
+
+
+def _list() -> Path:
+    return config_folder() / "trusted-models.json"
 
 
 def _write(table: dict[str, str]) -> None:

@@ -2,17 +2,19 @@
 
 numba keeps compiled code beside the package, or in the user's own folder where that may not be written
 (``NUMBA_CACHE_DIR`` names another). It notices when the file of a kernel changes, not when what the kernel is made
-from does: therefore the number of its version belongs into the name of a kernel.
+from does: therefore what is kept holds for all files of this folder as they are, and for no others.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.sigutils import normalize_signature
 
 log = logging.getLogger(__name__)
@@ -23,8 +25,22 @@ class NotKeptError(Exception):
     """A kernel would have to be compiled: it is not on disk."""
 
 
+@cache
+def _sources() -> str:
+    """Return a digest of all files that kernels are made from."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 class _Cache(FunctionCache):
     """numba's place on disk, where damaged files and a full disk are no errors."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp(), _sources()
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, sig, target_context):
         found = None

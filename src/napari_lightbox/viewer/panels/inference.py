@@ -1,7 +1,6 @@
 """The Inference dock: choose a model, see what its card says, check it against the images, run it, see all results."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -13,7 +12,6 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QGridLayout,
@@ -28,7 +26,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...errors import InputError, LightboxError
-from ...models import Prediction, available, load, predict, quote, read_card
+from ...models import available, quote, read_card
 from ...models.card import Card
 from ...models.loaders.trust import Untrusted, remember
 from ...models.plan import review
@@ -39,23 +37,18 @@ from ..capture import volume_of
 from ..choosers import LayerChooser
 from ..edits import note_edits
 from ..jobbar import JobBar, stop_when_closed
-from ..layers import layer_to_volume, make_layer, plain, volume_to_layer
-from . import _hover
+from ..layers import layer_to_volume, plain
+from . import _hover, _model_list
+from ._answers import AnswersView
 from ._cardtext import details, summary
+from ._cleaning import CleaningTable
+from ._inference_options import RunOptions
+from ._inference_preview import Slab, SlabPreview
+from ._made import Made, name_run, work
 
-DEVICES = {"Automatic (GPU where there is one)": "auto", "CPU": "cpu", "CUDA GPU": "cuda"}
 _RED = "#ff6b6b"
 # What changes in quick succession is looked at once.
 _SETTLE_MS = 120
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a run leaves for the viewer: layers to add, bottom first, and the probabilities behind the labels."""
-
-    layers: tuple[Layer, ...]
-    kept: _hover.Kept | None
-    notes: tuple[str, ...]
 
 
 class Fold(QWidget):
@@ -112,9 +105,9 @@ class InferencePanel(QWidget):
         self.card: Card | None = None
         self.source: str | None = None
         self.channels: list[LayerChooser] = []
+        self._matcher = _model_list.NameMatcher(self.viewer, (), ())
         self.classes: dict[int, QCheckBox] = {}
-        # The overlap of the card as the spin box shows it, which may have fewer digits.
-        self._card_overlap: float | None = None
+        self.preview = SlabPreview(self.viewer)
         self.bar = JobBar(viewer, self)
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
@@ -140,14 +133,27 @@ class InferencePanel(QWidget):
         self.form = QFormLayout()
         self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         box.addLayout(self.form)
-        box.addWidget(self._results(inside))
-        box.addWidget(Fold("Options", self._options(inside), inside))
+        self.results_box = self._results(inside)
+        box.addWidget(self.results_box)
+        self.cleaning = CleaningTable(inside)
+        self.cleaning_fold = Fold("Clean the labels afterwards", self.cleaning, inside)
+        self.cleaning_fold.button.toggled.connect(self.cleaning.unfold)
+        box.addWidget(self.cleaning_fold)
+        self.options = RunOptions(self.model_box, inside)
+        self.options_fold = Fold("Options", self.options, inside)
+        box.addWidget(self.options_fold)
+        self.answers = AnswersView(self.viewer, inside)
+        box.addWidget(self.answers)
         self.verdict, self.cost = _text_label(inside), _text_label(inside)
         self.force = QCheckBox("Run it all the same", inside)
         self.force.setToolTip("The model was not made for such an image: its result may be nonsense")
-        self.run_button = QPushButton("Run", inside)
+        self.preview_button, self.run_button = QPushButton("Preview here", inside), QPushButton("Run", inside)
+        self.preview_button.setToolTip(
+            "<qt>Run the model on the slices around the one on screen only, as many as its window takes in, and show "
+            "the result in a temporary layer</qt>"
+        )
         box.addStretch(1)
-        scroll = QScrollArea(self)
+        self.scroll = scroll = QScrollArea(self)
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -156,17 +162,23 @@ class InferencePanel(QWidget):
         outside.setContentsMargins(6, 6, 6, 6)
         outside.addWidget(scroll, 1)
         # Below what scrolls: whether it may run, what it costs, and how far it is are always in sight.
-        for widget in (self.verdict, self.force, self.cost, self.run_button, self.bar):
+        for widget in (self.verdict, self.force, self.cost):
             outside.addWidget(widget)
+        row = QHBoxLayout()
+        row.addWidget(self.preview_button, 1)
+        row.addWidget(self.run_button, 1)
+        outside.addLayout(row)
+        outside.addWidget(self.bar)
         self.setMinimumWidth(330)
 
     def _model_row(self, parent: QWidget) -> QHBoxLayout:
         row = QHBoxLayout()
         self.model_box = QComboBox(parent)
-        self.model_box.setToolTip("Models that come with napari-lightbox, and folders that you have chosen")
+        self.model_box.setToolTip("Shipped models, those chosen last, and those in your folder of models")
         self.folder_button = QPushButton("Folder ...", parent)
         self.folder_button.setToolTip(
-            "Choose the folder of a model: the one that holds card.json and the weights, or a results folder of nnU-Net"
+            "<qt>Choose the folder of a model: card.json and weights, a results folder of nnU-Net, a MONAI bundle; or "
+            "a folder with several models, which are listed from then on</qt>"
         )
         row.addWidget(self.model_box, 1)
         row.addWidget(self.folder_button)
@@ -189,44 +201,20 @@ class InferencePanel(QWidget):
         self.hover.setChecked(True)
         return box
 
-    def _options(self, parent: QWidget) -> QWidget:
-        box = QWidget(parent)
-        form = QFormLayout(box)
-        form.setContentsMargins(12, 0, 0, 0)
-        self.device = QComboBox(box)
-        self.device.addItems(list(DEVICES))
-        self.overlap = QDoubleSpinBox(box)
-        self.overlap.setDecimals(4)
-        self.overlap.setRange(0.0, 0.99)
-        self.overlap.setSingleStep(0.05)
-        self.overlap.setToolTip(
-            "<qt>Share of a window that its neighbours have in common: more is smoother and slower</qt>"
-        )
-        self.blending = QComboBox(box)
-        self.blending.addItems(["gaussian", "constant"])
-        self.blending.setToolTip("How the results of overlapping windows are weighed")
-        self.mirror = QCheckBox(box)
-        self.mirror.setToolTip(
-            "<qt>Average over the image flipped along all axes: steadier, and 4 or 8 times slower</qt>"
-        )
-        form.addRow("Device", self.device)
-        form.addRow("Overlap of windows", self.overlap)
-        form.addRow("Blending", self.blending)
-        form.addRow("Mirrored too", self.mirror)
-        return box
-
     def _connect(self) -> None:
         self.model_box.currentIndexChanged.connect(self._on_model)
         self.folder_button.clicked.connect(self._ask_folder)
         self.run_button.clicked.connect(self.run)
-        self.bar.running_changed.connect(lambda running: self.run_button.setEnabled(not running))
-        for check in (self.uncertainty, self.hover, self.mirror, self.force):
+        self.preview_button.clicked.connect(self.preview_here)
+        for button in (self.run_button, self.preview_button):
+            self.bar.running_changed.connect(lambda running, one=button: one.setEnabled(not running))
+        for check in (self.uncertainty, self.hover, self.force):
             check.toggled.connect(self._later)
-        self.overlap.valueChanged.connect(self._later)
-        self.blending.currentIndexChanged.connect(self._later)
+        self.options.changed.connect(self._later)
+        self.cleaning.changed.connect(self._later)
         # A dock that is gone must not be called back.
         self.destroyed.connect(self.bar.runner.discard)
-        stop_when_closed(self, self.bar)
+        stop_when_closed(self, self.bar, self.preview.remove)
 
     def _later(self, *_: Any) -> None:
         self._settle.start()
@@ -239,8 +227,7 @@ class InferencePanel(QWidget):
         except LightboxError as error:
             self.bar.show_error(str(error))
             names = []
-        for name in names:
-            self.model_box.addItem(name, name)
+        _model_list.fill(self.model_box, names)
         if not names:
             self._show_card(None, None)
 
@@ -257,8 +244,15 @@ class InferencePanel(QWidget):
             try:
                 card = read_card(source)
             except LightboxError as error:
+                if inside := _model_list.models_in(Path(source)):
+                    # No model itself, but a folder of models.
+                    _model_list.use_folder(source)
+                    self._list_shipped()
+                    self.choose_model(inside[0])
+                    return
                 self.bar.show_error(str(error))
                 return
+            _model_list.remember(card.name, source)
             self.model_box.addItem(f"{card.name} ({Path(source).name})", source)
             index = self.model_box.count() - 1
         self.bar.clear()
@@ -279,11 +273,12 @@ class InferencePanel(QWidget):
         self.about_fold.setVisible(card is not None)
         self._make_channels()
         self._make_classes()
-        if card is not None:
-            self.overlap.setValue(card.window.overlap)
-            self._card_overlap = self.overlap.value()
-            self.blending.setCurrentText(card.window.blending)
-            self.mirror.setChecked(bool(card.window.mirror))
+        self.cleaning.set_card(card)
+        labelled = card is None or card.output.kind in ("labels", "regions")
+        self.results_box.setVisible(labelled)
+        self.cleaning_fold.setVisible(labelled and card is not None)
+        self.preview_button.setVisible(card is None or card.output.kind in ("labels", "regions", "image"))
+        self.options.set_card(card)
         self.refresh()
 
     def _make_channels(self) -> None:
@@ -301,6 +296,9 @@ class InferencePanel(QWidget):
             chooser.layer_changed.connect(self._later)
             self.form.addRow(channel.name, chooser)
             self.channels.append(chooser)
+        names = [channel.name for channel in self.card.input.channels] if self.card else []
+        self._matcher.close()
+        self._matcher = _model_list.NameMatcher(self.viewer, names, self.channels)
 
     def _make_classes(self) -> None:
         for box in self.classes.values():
@@ -321,21 +319,15 @@ class InferencePanel(QWidget):
     # Before the run ---------------------------------------------------------------------------------------------
 
     @property
-    def _card_mirrors(self) -> bool:
-        return self.card is not None and bool(self.card.window.mirror)
-
-    @property
     def choices(self) -> dict[str, Any]:
         """The arguments of `predict` as they are chosen."""
         asked = tuple(value for value, box in self.classes.items() if box.isChecked())
-        overlap = self.overlap.value()
+        labelled = self.card is None or self.card.output.kind in ("labels", "regions")
         return {
-            "overlap": None if overlap == self._card_overlap else round(overlap, 4),
-            "blending": self.blending.currentText(),
-            "mirror": None if self.mirror.isChecked() == self._card_mirrors else self.mirror.isChecked(),
+            **({"post": self.cleaning.rules} if labelled else {}),
+            **self.options.values,
             "probabilities": "all" if self.hover.isChecked() and self.classes else asked,
-            "uncertainty": self.uncertainty.isChecked(),
-            "device": DEVICES[self.device.currentText()],
+            "uncertainty": self.options.uncertainty if labelled and self.uncertainty.isChecked() else False,
             "check": not self.force.isChecked(),
         }
 
@@ -348,7 +340,9 @@ class InferencePanel(QWidget):
         self.force.setVisible(bool(problems) and cost is not None)
         if not self.force.isVisibleTo(self):
             self.force.setChecked(False)
-        lines = ([f"<b>{escape(str(cost))}</b>"] if cost else []) + [escape(n) for n in notes if n not in problems]
+        lines = ([f"<b>{escape(str(cost))}</b>"] if cost else []) + [
+            f"\u00b7 {escape(n)}" for n in notes if n not in problems
+        ]
         self.cost.setText("<br>".join(lines))
         self.run_button.setToolTip(problems[0] if problems else "Run the model in the background")
 
@@ -363,7 +357,7 @@ class InferencePanel(QWidget):
             volumes = [layer_to_volume(one, self.viewer.layers, assume=True, accept_transform=True) for one in layers]
             problems, _ = review(volumes, self.card)
             given = {k: v for k, v in self.choices.items() if k not in ("device", "check")}
-            cost = quote(volumes, self.card, **given)
+            cost = quote(volumes, [self.card, *map(read_card, self.options.others)], **given)
         except LightboxError as error:
             return [str(error)], None, ()
         return problems, cost, cost.notes
@@ -372,19 +366,48 @@ class InferencePanel(QWidget):
 
     def run(self) -> None:
         """Capture images and choices, and start the job."""
+        self._start(self._whole)
+
+    def preview_here(self) -> None:
+        """Run the model on the slab on screen only; the result is a temporary layer."""
+        self._start(self._slab)
+
+    def _start(self, prepare: Callable[[list[Volume]], tuple]) -> None:
+        """Start the job that `prepare` makes of the images: what to do, its title, what follows."""
         if self.bar.running:
             return
         self.refresh()
         try:
-            volumes = self._capture()
+            job, title, on_done = prepare(self._capture())
         except LightboxError as error:
             self.bar.show_error(str(error))
             return
-        asked = tuple(value for value, box in self.classes.items() if box.isChecked())
-        work = partial(_work, self.source, volumes, self.choices, asked, self.hover.isChecked())
-        self.bar.run(work, title=f"{self.card.name} on {volumes[0].name}", on_done=self._show)
+        self.bar.run(job, title=title, on_done=on_done)
         if self.bar.running:
             self.bar.show_note("Loading the model; the first time this takes a few seconds")
+
+    @property
+    def _sources(self) -> tuple[str, ...]:
+        return (self.source, *self.options.others)
+
+    def _whole(self, volumes: list[Volume]) -> tuple:
+        asked = tuple(value for value, box in self.classes.items() if box.isChecked())
+        self._ran_on = self.channels[0].layer
+        job = partial(work, self._sources, volumes, self.choices, asked, self.hover.isChecked())
+        return job, f"{self.card.name} on {volumes[0].name}", self._show
+
+    def _slab(self, volumes: list[Volume]) -> tuple:
+        layer = self.channels[0].layer
+        job = self.preview.job(layer, volumes, self.card, self._sources, self.choices)
+        return job, f"Preview of {self.card.name}", self._show_slab
+
+    def _show_slab(self, made: tuple[Layer, Slab] | Untrusted) -> None:
+        if isinstance(made, Untrusted):
+            self._ask_trust(made, self.preview_here)
+            return
+        layer, slab = made
+        self.preview.show(layer)
+        self.bar.show_note("; ".join((f"{layer.name}: {slab.told}", *slab.notes)))
 
     def _capture(self) -> list[Volume]:
         if self.card is None:
@@ -399,14 +422,25 @@ class InferencePanel(QWidget):
     def _show(self, made: Made | Untrusted) -> None:
         """Add the results; runs in the GUI thread."""
         if isinstance(made, Untrusted):
-            self._ask_trust(made)
+            self._ask_trust(made, self.run)
             return
+        self.preview.remove()
+        self._hidden = name_run(self.viewer, made)
         if made.kept is not None:
             _hover.keep(made.layers[-1], made.kept)
-        add_in_turn(self.viewer, made.layers, self._added)
+        for table in made.tables:
+            self.answers.add(table, made.image, self._ran_on)
+            # Once it is laid out.
+            QTimer.singleShot(0, self._reveal)
+        add_in_turn(self.viewer, made.layers, partial(self._added, made))
 
-    def _ask_trust(self, question: Untrusted) -> None:
-        """Ask whether the model's file may run code, and run it if so."""
+    def _reveal(self) -> None:
+        """Scroll to the table; the dock may have been closed meanwhile."""
+        if not self.bar.runner.closed:
+            self.scroll.ensureWidgetVisible(self.answers)
+
+    def _ask_trust(self, question: Untrusted, again: Callable[[], None]) -> None:
+        """Ask whether the model's file may run code, and start again if so."""
         if not confirm(
             f"The model {self.card.name!r} is {question.what}.\n\nYes: you trust where it comes from, now and later.\n"
             "No: it stays closed.",
@@ -420,52 +454,22 @@ class InferencePanel(QWidget):
             self.bar.show_error(str(error))
             return
         # Once the job that asked has ended.
-        QTimer.singleShot(0, self.run)
+        QTimer.singleShot(0, again)
 
-    def _added(self, added: list[Layer]) -> None:
+    def _added(self, made: Made, added: list[Layer]) -> None:
         """Say what there is now; the dock may have been closed meanwhile."""
         if self.bar.runner.closed:
+            return
+        if not added:
+            table = made.tables[-1]
+            self.bar.show_note(f"{table.card.name} on {table.image} is done: its table is above")
             return
         hidden = sum(not layer.visible for layer in added)
         text = f"{added[-1].name} is done"
         if hidden:
             layers = "1 more layer is" if hidden == 1 else f"{hidden} more layers are"
             text += f"; {layers} added but hidden: click the eye in the layer list"
+        if self._hidden:
+            text += f"; {self._hidden[0]}, of an earlier run, is hidden now"
+        text += "".join(f"; {note}" for note in made.notes if "post-processing" in note or "not drawn" in note)
         self.bar.show_note(text)
-
-
-def _work(source: str, volumes: list[Volume], choices: dict, asked: tuple[int, ...], hover: bool) -> Made | Untrusted:
-    """Load, run, and prepare the layers, bottom first; runs in the background."""
-    try:
-        model = load(source)
-    except Untrusted as question:
-        return question
-    found = predict(volumes, model, **choices)
-    if "labels" not in found.volumes:
-        return Made(tuple(make_layer(found.output(c)) for c in found.kept), None, found.notes)
-    return made_of(found, asked, uncertainty=choices["uncertainty"], hover=hover)
-
-
-def made_of(found: Prediction, asked: Sequence[int], *, uncertainty: bool, hover: bool) -> Made:
-    """Prepare the layers of a prediction with labels: probabilities, uncertainty, labels on top.
-
-    Parameters
-    ----------
-    found : Prediction
-        What a model said, here or elsewhere.
-    asked : sequence of int
-        Classes that get a layer of their probability.
-    uncertainty : bool
-        Whether there is a layer of it.
-    hover : bool
-        Whether the probabilities that were kept are told at the cursor.
-    """
-    made = [make_layer(found.probability(value), visible=False) for value in asked]
-    if uncertainty:
-        made.append(make_layer(found.uncertainty, colormap="magma", visible=False))
-    made.append(make_layer(found.labels))
-    kept = None
-    if hover and found.kept:
-        names = tuple(found.card.output.label(value).name for value in found.kept)
-        kept = _hover.Kept(names, tuple(volume_to_layer(found.probability(value))[0] for value in found.kept))
-    return Made(tuple(made), kept, found.notes)

@@ -38,7 +38,8 @@ from ..jobbar import JobBar, stop_when_closed
 from ..layers import plain
 from . import _hover
 from ._elided import ElidedLabel
-from .inference import Fold, Made, made_of
+from ._made import Made, made_of
+from .inference import Fold
 
 VALUES = {
     "Told by the values": None,

@@ -1,0 +1,197 @@
+"""What a prediction will need, worked out before it runs, and how it is kept within a budget. Without torch.
+
+First the probabilities go to disk, then the plane is divided: the first costs nothing but space, the second makes
+windows run twice. Neither changes a label.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..memory import free_memory
+from ..volume import Volume
+from . import bands
+from .card import Card
+from .plan import STRIP_BYTES, Plan, human_bytes
+
+# Probabilities that need more than this in single precision are kept in half precision.
+HALF_ABOVE = 1 << 30
+# Share of the free memory that a prediction may take where nothing else is said.
+SHARE = 0.5
+# Results that are smaller stay in memory in any case.
+_SMALL = 64 << 20
+# What a prediction takes whatever it does: the network's thread, and memory that was freed but not given back.
+_ALWAYS = 16 << 20
+# What the first convolutions leave behind: compiled kernels, and buffers in the heap, up to 8 arrays of features.
+_KERNELS = 24 << 20
+_HEAP = 128 << 20
+# Arrays of the size of the first level's features that a U-Net has in use at once; convolutions pad features to 16.
+_LEVELS = 6.4
+_LEAST_FEATURES = 16
+# Bytes of the pieces in which `sums` weighs answers.
+_PIECE = 4 << 20
+
+
+def budget(memory: float | None) -> float:
+    """Return the bytes that a prediction may take.
+
+    Parameters
+    ----------
+    memory : int or float or None
+        Bytes; up to 1, a share of what is free; None for half of it.
+
+    Raises
+    ------
+    InputError
+        If it is no number greater than 0.
+
+    Examples
+    --------
+    >>> budget(2e9)
+    2000000000.0
+    """
+    number = isinstance(memory, int | float | np.number) and not isinstance(memory, bool)
+    if memory is not None and (not number or not memory > 0):
+        raise InputError(f"memory {memory!r} must be bytes, such as 4e9, or a share of the free memory, such as 0.5")
+    if memory is not None and memory > 1:
+        return float(memory)
+    free = free_memory()
+    return math.inf if free is None else free * (SHARE if memory is None else memory)
+
+
+@dataclass(frozen=True)
+class Bill:
+    """How a prediction is kept within its budget, and what it then needs.
+
+    Parameters
+    ----------
+    blocks : tuple of Block
+        Into which the plane of a frame is divided.
+    room : float
+        Bytes for the sums.
+    memory_bytes, disk_bytes : int
+        What is needed.
+    dtype : type
+        Of the probabilities that are kept.
+    on_disk : bool
+        Whether these are on disk.
+    """
+
+    blocks: tuple[bands.Block, ...]
+    room: float
+    memory_bytes: int
+    disk_bytes: int
+    dtype: type
+    on_disk: bool
+
+    @property
+    def windows(self) -> int:
+        """Windows that a frame is run in."""
+        return bands.count(self.blocks)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of it."""
+        found = []
+        if self.dtype is np.float16:
+            found.append(
+                f"probabilities are kept in half precision (3 digits), as they need more than "
+                f"{human_bytes(HALF_ABOVE)} in single"
+            )
+        if self.on_disk:
+            found.append("probabilities are kept on disk, in a temporary file that is gone with the last of them")
+        if len(self.blocks) > 1:
+            found.append(f"the plane is divided into {len(self.blocks)} parts to stay within the memory allowed")
+        return tuple(found)
+
+
+def draw_up(
+    volumes: Sequence[Volume], plan: Plan, card: Card, most: float, classes: int, *, answers: int = 1, passes: int = 1
+) -> Bill:
+    """Return how a prediction stays within `most` bytes, where it can.
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+        The images.
+    plan, card : Plan, Card
+        What is done.
+    most : float
+        The budget.
+    classes : int
+        That the network gives.
+    answers, passes : int
+        How many answers to each window are summed up on their own, and how often it is asked about.
+    """
+    options = plan.options
+    every = classes if options.probabilities == "all" or options.kind == "image" else len(options.probabilities)
+    single = 4 * every * math.prod(plan.grid.shape)
+    activated = options.kind != "image" and options.activation != "none"
+    dtype = np.float16 if activated and single > HALF_ABOVE else np.float32
+    kept = single // 2 if dtype is np.float16 else single
+    results = math.prod(plan.grid.shape) * (
+        (options.kind != "image") * (1 if classes <= 256 else 2) + 4 * bool(options.uncertainty)
+    )
+    inputs = card.input.network_channels
+    image = 4 * inputs * math.prod(plan.padded)
+    window, channels = math.prod(plan.window) * plan.batch, classes * answers
+    asking = 4 * window * (inputs * (1 + (passes > 1)) + channels + (classes if passes > 1 else 0))
+    asking += max(network_bytes(card, plan), min(_PIECE, 4 * window * channels))
+    fixed = _ALWAYS + results + image + max(asking, _finishing(plan, channels, classes))
+    whole = bands.cover(plan)
+    on_disk = kept > _SMALL and fixed + kept + bands.sums_bytes(whole, channels) > most
+    fixed += 0 if on_disk else kept
+    room = max(0.0, most - fixed)
+    blocks = bands.choose(plan, channels, room)
+    running = fixed + bands.sums_bytes(blocks, channels)
+    before = results + (0 if on_disk else kept) if plan.frames > 1 else 0
+    preparing = _ALWAYS + before + _preparing(volumes, plan, card)
+    return Bill(blocks, room, int(max(running, preparing)), kept if on_disk else 0, dtype, on_disk)
+
+
+def _preparing(volumes: Sequence[Volume], plan: Plan, card: Card) -> int:
+    """Return the bytes in use while a frame is prepared."""
+    voxels, working = math.prod(plan.shape), math.prod(plan.working)
+    plain = plan.order == (0, 1, 2) and not any(plan.flips)
+    raw = 0 if plain and all(v.data.dtype == np.float32 for v in volumes) else 4 * voxels
+    whole = 4 * len(volumes) * math.prod(plan.padded) if len(volumes) > 1 or plan.padded != plan.working else 0
+    if card.rules is not None:
+        raw, whole = 4 * voxels * len(volumes), 4 * len(volumes) * math.prod(plan.padded)
+    here = 4 * working
+    resampling = 0
+    if plan.working != plan.shape:
+        # Axes that shrink come first; what is made of one is there while the next is.
+        resampling = 4 * 2 * max(voxels if working > voxels else working, working)
+    scaling = 0 if all(c.intensity.rule == "none" for c in card.input.channels) else here
+    first = here if resampling else raw
+    return whole + max(raw + voxels, raw + resampling, first + scaling)
+
+
+def _finishing(plan: Plan, channels: int, classes: int) -> int:
+    """Return the bytes in use while a strip is finished."""
+    options, row = plan.options, 4 * channels * plan.shape[2]
+    strip = max(row, min(STRIP_BYTES, row * plan.shape[1] * min(plan.shape[0], plan.window[0])))
+    copies = 2 if plan.working != plan.shape else 0
+    if options.kind != "image":
+        activated = options.probabilities or options.uncertainty or options.activation == "sigmoid"
+        copies += 1 if activated or channels > classes else 0
+        # The channel of the largest value is a number of 8 bytes for each voxel, and its label one of 4.
+        copies += 4 / channels
+    return int(copies * strip)
+
+
+def network_bytes(card: Card, plan: Plan) -> float:
+    """Return about what a network needs for the windows that go through it together; 0 where nothing is known of it."""
+    args: Any = card.architecture.get("args", {})
+    # What the features of the finest level are called in one architecture or the other.
+    names = ("channels", "features_per_stage", "features", "init_filters")
+    features = next((args[name] for name in names if args.get(name)), None)
+    if not features:
+        return 0.0
+    features = [features] if isinstance(features, int) else features
+    level = 4 * math.prod(plan.window) * plan.batch * max(_LEAST_FEATURES, features[0])
+    return _KERNELS + min(_HEAP, 8 * level) + _LEVELS * level

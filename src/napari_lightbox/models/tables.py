@@ -1,0 +1,250 @@
+"""Models that give something other than voxels on the image's grid: how they are run, and what that costs.
+
+These are answers and boxes, images on a finer grid, and several outputs at once. No torch here.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..memory import free_memory
+from ..volume import Volume
+from . import windows
+from .card import Card
+from .channels import together
+from .cost import budget
+from .heads import TABLES
+from .plan import Options, Quote, human_bytes, make_plan
+
+if TYPE_CHECKING:
+    from .predict import Prediction
+
+# What a network needs beside its input, in channels of that size.
+_FEATURES = 16
+
+
+def is_table(card: Card) -> bool:
+    """Whether a model gives a table in place of voxels."""
+    return card.output.kind in TABLES
+
+
+def is_apart(card: Card) -> bool:
+    """Whether a model is run by this module: it gives no voxels on the grid of the image."""
+    return is_table(card) or card.output.factor is not None
+
+
+def card_for(card: Card, output: str | None) -> Card:
+    """Return the card of one of several outputs, by its name.
+
+    Raises
+    ------
+    InputError
+        If there is no output of that name.
+    """
+    if output is None:
+        return card
+    if output not in card.outputs:
+        known = ", ".join(card.outputs) or "its only one, so leave output out"
+        raise InputError(f"output {output!r} is unknown to model {card.name!r}: use {known}")
+    post = card.post if card.outputs[output] is card.output else {}
+    return replace(card, output=card.outputs[output], outputs={}, post=post)
+
+
+def for_output(model: Any, output: str | None) -> Any:
+    """Return a model with the card of one of its outputs; a function has only one."""
+    if output is None:
+        return model
+    if isinstance(model, Card):
+        return card_for(model, output)
+    if not hasattr(model, "card"):
+        raise InputError(f"output {output!r} cannot be chosen for a function: leave it out")
+    return replace(model, card=card_for(model.card, output))
+
+
+def require_no_choice(card: Card, given: Mapping[str, Any]) -> None:
+    """Refuse choices of `predict` that mean nothing here, where the caller made them."""
+    kind = card.output.kind
+    for name in ("kind", "activation"):
+        if given.get(name) is not None and given[name] != getattr(card.output, name):
+            raise InputError(
+                f"{name} {given[name]!r} cannot be chosen for model {card.name!r}, whose kind is {kind!r}: leave it out"
+            )
+    if given.get("samples"):
+        raise InputError(
+            f"samples {given['samples']!r} cannot be chosen for model {card.name!r}, whose kind is {kind!r}: leave it "
+            "out"
+        )
+    if given.get("post"):
+        raise InputError(f"post cannot be chosen for model {card.name!r}, which gives no labels: leave it out")
+    _require_unused(card, given)
+    if kind in ("class", "value") and given.get("window") is not None:
+        raise InputError(
+            f"window {given['window']!r} cannot be chosen for model {card.name!r}, which sees the whole image at once: "
+            "leave it out"
+        )
+    if kind not in ("class", "value") and given.get("mirror"):
+        what = "boxes" if kind == "boxes" else "an image of more voxels"
+        raise InputError(
+            f"mirror {given['mirror']!r} cannot be chosen for model {card.name!r}, which gives {what}: leave it out"
+        )
+
+
+def _require_unused(card: Card, given: Mapping[str, Any]) -> None:
+    """Refuse choices that belong to classes of voxels, or to the blending of windows where nothing is blended."""
+    unused: dict[str, Any] = {"probabilities": (), "uncertainty": False, "skip_below": None}
+    if is_table(card):
+        unused["blending"] = card.window.blending
+    if card.output.kind in ("class", "value"):
+        unused["overlap"] = card.window.overlap
+    for name, standard in unused.items():
+        value = given.get(name)
+        # A dialog gives what the card says as it is.
+        if value not in (None, False, (), [], standard) or (name == "skip_below" and value is not None):
+            raise InputError(
+                f"{name} {value!r} means nothing to model {card.name!r}, whose kind is {card.output.kind!r}: leave it "
+                "out"
+            )
+
+
+def run(
+    models: Sequence[Any],
+    channels: list[Volume],
+    given: Mapping[str, Any],
+    review: Callable[[], Sequence[str]],
+    one: Callable[[dict[str, Any]], "Prediction"],
+) -> "Prediction | None":
+    """Return what a model says that `is_apart` or has several outputs; None where it is to be run the usual way.
+
+    Parameters
+    ----------
+    models : sequence of Model or callable
+        Who was asked; those that are run here answer alone.
+    channels : list of Volume
+        The images.
+    given : mapping
+        The choices of `predict.predict`.
+    review : callable
+        Checks the images against the card, and returns notes.
+    one : callable
+        Makes the prediction of one of several outputs, of its choices: each is a run of its own.
+    """
+    card = getattr(models[0], "card", None)
+    if card is None:
+        return None
+    if card.outputs and given["output"] is None:
+        _require_alone(models, card)
+        found = {name: _named(one(_choices(card, name, given)), card, name) for name in card.outputs}
+        return replace(next(iter(found.values())), outputs=found)
+    card = card_for(card, given["output"])
+    if not is_apart(card):
+        return None
+    _require_alone(models, card)
+    require_no_choice(card, given)
+    notes = review()
+    if given["check"]:
+        _require_memory(_quote(channels, card, given, ()).memory_bytes, card, given["memory"])
+    channels, more = together(channels)
+    if given.get("precision") == "fast":
+        more = [*more, f"models of kind {card.output.kind!r} compute with all digits: precision 'fast' changes nothing"]
+    found = _predict(channels, for_output(models[0], given["output"]), given)
+    return replace(found, notes=(*notes, *more, *found.notes))
+
+
+def _named(found: "Prediction", card: Card, output: str) -> "Prediction":
+    """Tell the results of further outputs from those of the first by their names."""
+    if card.outputs[output] is card.output:
+        return found
+    whole = f"· {card.name}"
+    named = {key: v.replace(name=v.name.replace(whole, f"{whole} {output}")) for key, v in found.volumes.items()}
+    return replace(found, volumes=named)
+
+
+def _choices(card: Card, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choices for one of several outputs: those that name classes are meant for the first."""
+    chosen = {**given, "output": name}
+    if card.outputs[name] is not card.output:
+        chosen["post"] = None
+        chosen["probabilities"] = "all" if given.get("probabilities") == "all" else ()
+    if is_apart(card_for(card, name)) and any(not is_apart(card_for(card, other)) for other in card.outputs):
+        # What belongs to classes of voxels is meant for the outputs that have them.
+        chosen.update(post=None, probabilities=(), uncertainty=False, skip_below=None)
+        kind = card.outputs[name].kind
+        chosen["blending"] = None if kind in TABLES else chosen.get("blending")
+        if kind in ("class", "value"):
+            chosen.update(window=None, overlap=None)
+    return chosen
+
+
+def _require_memory(needed: int, card: Card, memory: float | None) -> None:
+    allowed = free_memory() if memory is None else budget(memory)
+    if allowed is not None and needed > allowed:
+        most = human_bytes(allowed)
+        said = f"{most} are free" if memory is None else f"memory={memory!r} allows {most}"
+        raise InputError(
+            f"model {card.name!r} needs about {human_bytes(needed)} of memory and {said}: crop or resample the image"
+        )
+
+
+def _require_alone(models: Sequence[Any], card: Card) -> None:
+    if len(models) > 1:
+        what = "several outputs" if card.outputs else f"kind {card.output.kind!r}"
+        raise InputError(f"model {card.name!r} has {what}, which is not averaged over models: run one at a time")
+
+
+def _predict(channels: list[Volume], model: Any, given: Mapping[str, Any]) -> "Prediction":
+    card = model.card
+    names = {"boxes": ("window", "overlap"), "image": ("window", "overlap", "blending")}
+    chosen = {name: given.get(name) for name in ("device", *names.get(card.output.kind, ("mirror",)))}
+    recorded = {"output": given["output"]} if given.get("output") else {}
+    if card.output.kind == "boxes":
+        from . import boxes
+
+        return boxes.predict(channels, model, **chosen, recorded=recorded)
+    if card.output.kind == "image":
+        from . import finer
+
+        recorded["check"] = given["check"]
+        return finer.predict(channels, model, **chosen, recorded=recorded)
+    from . import whole
+
+    return whole.predict(channels, model, **chosen, recorded=recorded)
+
+
+def quote(
+    models: Sequence[Any],
+    channels: Sequence[Volume],
+    given: Mapping[str, Any],
+    review: Callable[[Card], Sequence[str]],
+    one: Callable[[dict[str, Any]], Quote],
+) -> Quote | None:
+    """Say what `run` will cost; None where it has nothing to run. Arguments as there; `models` may be cards."""
+    card = models[0] if isinstance(models[0], Card) else getattr(models[0], "card", None)
+    if card is None:
+        return None
+    if card.outputs and given["output"] is None:
+        quotes = [one(_choices(card, name, given)) for name in card.outputs]
+        notes = tuple(dict.fromkeys(note for made in quotes for note in made.notes))
+        return Quote(sum(made.windows for made in quotes), sum(made.memory_bytes for made in quotes), notes)
+    card = card_for(card, given["output"])
+    if not is_apart(card):
+        return None
+    _require_alone(models, card)
+    require_no_choice(card, given)
+    return _quote(channels, card, given, (*review(card), *together(channels, run=False)[1]))
+
+
+def _quote(channels: Sequence[Volume], card: Card, given: Mapping[str, Any], notes: Sequence[str]) -> Quote:
+    cut = card.output.kind not in ("class", "value")
+    overlap = given.get("overlap") if cut else 0.0
+    share = card.window.overlap if overlap is None else overlap
+    windows.check_overlap(share)
+    options = Options("image", "none", share, "constant")
+    plan = make_plan(list(channels), card, options, given.get("window") if cut else None)
+    images = 4 * math.prod(plan.shape) * (1 + len(card.input.channels))
+    inputs = 4 * math.prod(plan.padded) * card.input.network_channels
+    made = 4 * math.prod(plan.padded) * math.prod(card.output.factor or (0,)) * (1 + plan.frames)
+    network = 4 * 4 * _FEATURES * math.prod(plan.window) * plan.batch * math.prod(card.output.factor or (1,))
+    kept = [note.replace(", and back", "") for note in plan.notes]
+    return Quote(plan.frames * plan.windows_per_frame, images + inputs + made + network, (*kept, *notes))

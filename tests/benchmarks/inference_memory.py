@@ -1,0 +1,130 @@
+"""Peak memory of a prediction beside MONAI's sliding window, for classes and depths; each in a process of its own.
+
+Run ``python tests/benchmarks/inference_memory.py`` for the table, or with ``--case JSON`` for one measurement. The
+network is one that needs next to nothing itself, or with ``channels`` a U-Net. Peak resident memory counts from after
+the libraries are loaded and the image is there.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from napari_lightbox.models import predict, quote
+from napari_lightbox.models.card import Card
+from napari_lightbox.models.loaders import Model
+from napari_lightbox.models.networks import build
+from napari_lightbox.volume import Volume
+
+_TABLE = [(classes, depth) for classes in (3, 20, 60) for depth in (100, 200)]
+
+
+class Shades(torch.nn.Module):
+    """Gives each class a grey value, and voxels to the class whose value is nearest."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return minus the distance to each class's grey value."""
+        out = torch.empty((len(x), self.classes, *x.shape[2:]))
+        for number in range(self.classes):
+            torch.sub(x[:, 0], number / self.classes, out=out[:, number]).abs_().neg_()
+        return out
+
+
+def status(name: str) -> int:
+    """Return a line of the process's status, bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    raise LookupError(name)
+
+
+def prepare(case: dict) -> tuple[Volume, Model]:
+    """Return the image and the model of a case."""
+    classes, dims = case["classes"], len(case["window"])
+    args = {"dims": dims, "channels": case.get("channels"), "out_channels": classes}
+    card = {
+        "name": "measured",
+        "loader": "safetensors",
+        "weights": "none",
+        "architecture": {"name": "unet", "args": args if case.get("channels") else {}},
+        "input": {
+            "dims": dims,
+            "channels": [{"name": "image", "intensity": {"rule": "window", "low": -1000, "high": 1000}}],
+            "spacing": case.get("spacing"),
+        },
+        "window": {"size": case["window"], "overlap": case.get("overlap", 0.5)},
+        "output": {"kind": "labels", "labels": {str(n): f"class {n}" for n in range(1, classes)}},
+    }
+    torch.manual_seed(0)
+    network = build("unet", **args) if case.get("channels") else Shades(classes)
+    data = np.empty(case["shape"], np.int16)
+    rng = np.random.default_rng(0)
+    for plane in data:
+        plane[...] = rng.integers(-1000, 1000, plane.shape)
+    return Volume.from_array(data, spacing=(1, 1, 1)), Model(Card.from_dict(card), network)
+
+
+def measure(case: dict) -> dict:
+    """Run a case, and return what it was quoted and took."""
+    torch.set_num_threads(1)
+    volume, model = prepare(case)
+    with torch.inference_mode():
+        model.module(torch.zeros(1, 1, *[16] * len(case["window"])))
+    predict(Volume.from_array(np.zeros((8, 8, 8), np.float32), spacing=(1, 1, 1)), lambda x: x)
+    monai = _monai(volume, model, case) if case.get("monai") else None
+    given = {"probabilities": case.get("probabilities", ()), "memory": case.get("memory")}
+    cost = quote(volume, model.card, **given)
+    Path("/proc/self/clear_refs").write_text("5")
+    before, start = status("VmRSS"), time.perf_counter()
+    monai() if monai else predict(volume, model, check=False, **given)
+    taken, seconds = status("VmHWM") - before, time.perf_counter() - start
+    return {"taken": taken, "quoted": cost.memory_bytes, "seconds": seconds, "windows": cost.windows}
+
+
+def _monai(volume: Volume, model: Model, case: dict):
+    """Return the same with MONAI, as its tutorials have it: labels of the largest logit."""
+    from monai.inferers import sliding_window_inference
+
+    def run():
+        image = torch.from_numpy(volume.data.astype(np.float32))[None, None]
+        image = (image.clamp_(-1000, 1000) + 1000) / 2000
+        with torch.inference_mode():
+            window = tuple(case["window"])
+            logits = sliding_window_inference(image, window, 1, model.module, case.get("overlap", 0.5), "gaussian")
+            return logits.argmax(1).to(torch.uint8)
+
+    return run
+
+
+def main() -> None:
+    """Measure one case, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case")
+    chosen = parser.parse_args().case
+    if chosen:
+        print(json.dumps(measure(json.loads(chosen))))
+        return
+    print("classes  depth    ours  quoted   MONAI   (MB, 192 x 192 in the plane, windows of 32 x 64 x 64)")
+    for classes, depth in _TABLE:
+        case = {"shape": [depth, 192, 192], "classes": classes, "window": [32, 64, 64], "overlap": 0.25}
+        found = []
+        for monai in (False, True):
+            call = [sys.executable, __file__, "--case", json.dumps({**case, "monai": monai})]
+            done = subprocess.run(call, capture_output=True, text=True, check=True)
+            found.append(json.loads(done.stdout.splitlines()[-1]))
+        ours, theirs = found
+        numbers = (ours["taken"] / 1e6, ours["quoted"] / 1e6, theirs["taken"] / 1e6)
+        print(f"{classes:7} {depth:6} {numbers[0]:7.0f} {numbers[1]:7.0f} {numbers[2]:7.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

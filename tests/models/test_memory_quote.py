@@ -1,0 +1,219 @@
+"""Memory: what is quoted against what a process of its own really takes, budgets, files, and running out of it."""
+
+import errno
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nets import Net, constant_logits, ct_card, make, make_card
+
+from napari_lightbox.errors import FileError, InputError
+from napari_lightbox.models import predict, quote, stores
+from napari_lightbox.models.loaders import Model
+
+torch = pytest.importorskip("torch")
+MEASURE = Path(__file__).parents[1] / "benchmarks" / "inference_memory.py"
+linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
+
+
+def measured(**case):
+    """Return what a case was quoted and what it took, bytes, in a process of its own."""
+    call = [sys.executable, str(MEASURE), "--case", json.dumps(case)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(call, capture_output=True, text=True, check=True, timeout=3000, env=env)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@linux
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"shape": [48, 192, 192], "classes": 10, "window": [24, 64, 64], "overlap": 0.25, "probabilities": "all"},
+    ],
+)
+def test_the_quote_is_within_a_fifth_of_what_is_taken(case):
+    found = measured(**case)
+    assert found["quoted"] == pytest.approx(found["taken"], rel=0.2)
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"shape": [48, 192, 192], "classes": 20, "window": [24, 64, 64], "overlap": 0.25},
+        {"shape": [200, 256, 256], "classes": 4, "window": [64, 64, 64]},
+        {"shape": [160, 256, 256], "classes": 8, "window": [32, 64, 64]},
+        {"shape": [96, 192, 192], "classes": 40, "window": [32, 64, 64], "memory": 2.2e8},
+        {"shape": [96, 192, 192], "classes": 20, "window": [32, 64, 64], "probabilities": "all", "memory": 3e8},
+        {"shape": [64, 160, 160], "classes": 4, "window": [64, 64, 64], "channels": [16, 32]},
+        {"shape": [96, 192, 192], "classes": 4, "window": [96, 96, 96], "channels": [16, 32, 64]},
+    ],
+)
+def test_larger_quotes_too(case):
+    found = measured(**case)
+    assert found["quoted"] == pytest.approx(found["taken"], rel=0.2)
+
+
+@linux
+@pytest.mark.slow
+def test_a_hundred_classes_of_a_large_volume_fit_into_four_gigabytes():
+    found = measured(shape=[400, 512, 512], classes=100, window=[96, 96, 96], overlap=0.25, memory=3.5e9)
+    assert found["taken"] < 4e9
+
+
+@linux
+def test_memory_does_not_grow_with_the_depth_of_many_classes():
+    """The sums of all classes would take 710 MB here."""
+    found = measured(shape=[120, 192, 192], classes=40, window=[8, 96, 96], overlap=0)
+    assert found["taken"] < 1.8e8
+
+
+# Where results are kept -------------------------------------------------------------------------------------------
+
+
+def test_a_budget_is_kept_or_refused():
+    model, volume = Model(ct_card(window__size=[8, 16, 16]), Net(constant_logits(1, 2, 3))), make((64, 64, 64))
+    with pytest.raises(InputError, match=r"memory=1000 allows 1 kB"):
+        predict(volume, model, memory=1000)
+    for wrong in (0, -1, "much", True):
+        with pytest.raises(InputError, match="must be bytes"):
+            predict(volume, model, memory=wrong)
+    assert quote(volume, model, memory=1e9).windows < quote(volume, model, memory=1000).windows
+
+
+def test_large_probabilities_are_halved_and_put_on_disk(monkeypatch):
+    from napari_lightbox.models import cost
+
+    model, volume = Model(ct_card(), Net(lambda x: torch.cat([x, -x, 2 * x], 1))), make((2, 6, 7, 8))
+    plain = predict(volume, model, probabilities="all")
+    assert plain.probability(0).data.dtype == np.float32
+    monkeypatch.setattr(cost, "HALF_ABOVE", 1000)
+    monkeypatch.setattr(cost, "_SMALL", 1000)
+    half = predict(volume, model, probabilities="all", memory=1e9)
+    disk = predict(volume, model, probabilities="all", memory=1001, check=False)
+    assert any("half precision" in note for note in half.notes)
+    assert any("on disk" in note for note in disk.notes)
+    for value in range(3):
+        wanted = plain.probability(value).data.astype(np.float16)
+        assert half.probability(value).data.dtype == np.float16
+        assert isinstance(disk.probability(value).data, np.memmap)
+        assert np.array_equal(half.probability(value).data, wanted)
+        assert np.array_equal(disk.probability(value).data, wanted)
+    assert np.array_equal(disk.labels.data, plain.labels.data)
+
+
+def test_a_file_is_gone_with_its_last_view(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    array = stores.make((64, 1024), np.float32, on_disk=True)
+    view = array.T[::-1]
+    view[3] = 5
+    stores.release(array)
+    del array
+    gc.collect()
+    assert (view[3] == 5).all()
+    del view
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+# Running out of it ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.cuda.OutOfMemoryError])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_running_out_once_changes_no_label_and_is_noted(error, dims):
+    window = [4, 6, 8] if dims == 3 else [6, 8]
+    card = make_card(input__dims=dims, window__size=window, output={"kind": "labels", "labels": {"1": "a"}})
+    volume, asked = make((9, 13, 17)), []
+
+    def network(x):
+        asked.append(len(x))
+        if len(asked) == 5 and error is not None:
+            raise error("out of memory")
+        return torch.cat([x, x.roll(1, -1)], 1)
+
+    found = predict(volume, Model(card, Net(network)), probabilities=1)
+    assert any("memory ran out" in note for note in found.notes)
+    error = None
+    plain = predict(volume, Model(card, Net(network)), probabilities=1)
+    assert not any("memory" in note for note in plain.notes)
+    assert np.array_equal(found.labels.data, plain.labels.data)
+    assert np.array_equal(found.probability(1).data, plain.probability(1).data)
+
+
+# Channels and empty windows ---------------------------------------------------------------------------------------
+
+
+def test_channels_on_other_grids_are_resampled_with_a_note():
+    first = make((8, 9, 10), spacing=(2, 1, 1))
+    fine = make((16, 18, 20), spacing=(1, 0.5, 0.5), seed=2).replace(name="fine")
+    found = predict([first, fine], lambda x: x[:, 1:], kind="image", overlap=0)
+    from napari_lightbox.ops.spatial import resample
+
+    assert np.array_equal(found.output().data, resample(fine, like=first).data)
+    assert any("'fine' was resampled onto 'scan'" in note for note in found.notes)
+    assert any("'fine' was resampled" in note for note in quote([first, fine], lambda x: x).notes)
+
+
+def test_empty_windows_are_background_where_asked():
+    data = np.zeros((4, 4, 32), np.float32)
+    data[..., :8] = 1
+    volume = make((4, 4, 32)).replace(data=data)
+    net = Net(constant_logits(1, 5, 2))
+    model = Model(ct_card(window__size=[4, 4, 4]), net)
+    found = predict(volume, model, skip_below=0.5, overlap=0, probabilities="all")
+    assert (found.labels.data[..., :8] == 1).all()
+    assert (found.labels.data[..., 8:] == 0).all()
+    assert found.probability(0).data[..., 8:].min() > 0.999
+    assert len(net.seen) == 2
+    assert any("6 windows were taken as background" in note for note in found.notes)
+    with pytest.raises(InputError, match="skip_below"):
+        predict(volume, lambda x: x, kind="image", skip_below=0.5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_what_is_skipped_is_the_same_in_bounded_memory(dims):
+    """The very first window, too, which is asked about to learn the number of classes."""
+    window = [6, 8] if dims == 3 else [5, 6]
+    card = make_card(
+        input__dims=dims,
+        window__size=window if dims == 2 else [4, *window],
+        output={"kind": "labels", "labels": {"1": "a"}},
+    )
+    model = Model(card, Net(lambda x: torch.cat([x, x.roll(1, -1)], 1)))
+    data = make((9, 13, 17)).data.copy()
+    data[:5, :9] = 0
+    volume = make((9, 13, 17)).replace(data=data)
+    whole, parts = (predict(volume, model, skip_below=0.1, memory=m, check=False) for m in (None, 2000))
+    assert np.array_equal(whole.labels.data, parts.labels.data)
+    told = [next(note for note in found.notes if "taken as background" in note) for found in (whole, parts)]
+    assert told[0] == told[1]
+    assert any("divided" in note for note in parts.notes)
+    assert whole.labels.data[0, :4].max() == 0
+
+
+def test_a_full_disk_is_told_before_the_work(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(FileError, match=r"cannot be kept in .*No space left"):
+        stores.make((4, 4), np.float32, on_disk=True)
+
+
+def test_probabilities_on_disk_are_shown_without_reading_them():
+    pytest.importorskip("napari")
+    from napari_lightbox.viewer.layers import volume_to_layer
+
+    data = stores.make((4, 5, 6), np.float16, on_disk=True)
+    data[2] = 0.5
+    volume = make((4, 5, 6)).replace(data=data, kind="probability")
+    shown = volume_to_layer(volume)[0]
+    assert isinstance(shown, np.memmap)
+    assert np.shares_memory(shown, data)

@@ -1,0 +1,95 @@
+"""`lightbox predict`: its options are those of predict, and what is done already is not done again."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_folder import fill, run
+
+import napari_lightbox as lb
+
+torch = pytest.importorskip("torch")
+safetensors_torch = pytest.importorskip("safetensors.torch")
+
+ARGS = {"dims": 3, "in_channels": 1, "out_channels": 3, "channels": [4, 8], "norm": "batch"}
+ADDED = ["--window", "16,16,8", "--overlap", "0.25"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, rng):
+    """Work in a folder with an image, and two models of the same classes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIGHTBOX_CONFIG", str(tmp_path / "config"))
+    from napari_lightbox.models.networks import build
+
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        Path(name).mkdir()
+        safetensors_torch.save_file(build("unet", **ARGS).state_dict(), f"{name}/w.safetensors")
+        card = {
+            "name": name, "loader": "safetensors", "weights": "w.safetensors",
+            "architecture": {"name": "unet", "args": ARGS},
+            "input": {"dims": 3, "channels": [{"name": "any", "intensity": {"rule": "zscore"}}], "divisible_by": 2},
+            "output": {"kind": "labels", "labels": {"1": "organ", "2": "lesion"}},
+        }  # fmt: skip
+        Path(name, "card.json").write_text(json.dumps(card))
+    return fill(rng)
+
+
+def test_every_option_reaches_predict(here):
+    rules = {"organ": {"keep_largest": True}}
+    run(
+        "predict", "one", "a.nii.gz", "--out", "out", "--also", "two", "--uncertainty", "mutual_information",
+        "--mirror", "--activation", "softmax", "--precision", "exact", "--memory", "500MB", "--post", json.dumps(rules),
+        "--probability", "lesion", "--device", "cpu", "--blending", "constant", "--seed", "3", "--force", *ADDED,
+    )  # fmt: skip
+    names = ("a_one.nii.gz", "a_one_mutual_information.nii.gz", "a_one_p_lesion.nii.gz")
+    assert sorted(os.listdir("out")) == list(names)
+    wanted = lb.models.predict(
+        here, [lb.models.load("one"), lb.models.load("two")], uncertainty="mutual_information", mirror=True,
+        post=rules, probabilities="lesion", device="cpu", window=(8, 16, 16), overlap=0.25, blending="constant",
+    )  # fmt: skip
+    labels, doubt, probability = (lb.read(Path("out", name)) for name in names)
+    np.testing.assert_array_equal(labels.data, wanted.labels.data)
+    np.testing.assert_allclose(doubt.data, wanted.uncertainty.data, atol=1e-6)
+    np.testing.assert_allclose(probability.data, wanted.probability("lesion").data, atol=1e-6)
+
+
+def test_what_was_done_is_kept_and_other_choices_are_told(here, capsys):
+    call = ["predict", "one", "a.nii.gz", "--out", "out", *ADDED]
+    run(*call)
+    made = os.stat("out/a_one.nii.gz").st_mtime_ns
+    lb.write(here.replace(data=here.data + 1), "c.nii.gz")
+    run("predict", "one", "a.nii.gz", "c.nii.gz", "--out", "out", "--memory", "2", *ADDED)
+    assert "a: done before" in capsys.readouterr().out
+    assert os.stat("out/a_one.nii.gz").st_mtime_ns == made
+    assert Path("out/c_one.nii.gz").is_file()
+    post = '{"organ": {"fill_holes": true}}'
+    for more in (
+        ["--also", "two"],
+        ["--activation", "sigmoid"],
+        ["--skip-below", "-100"],
+        ["--post", post],
+        ["--mirror"],
+    ):
+        run(*call, *more, code=1)
+        assert "was not made by these steps" in capsys.readouterr().err, more
+    assert os.stat("out/a_one.nii.gz").st_mtime_ns == made
+
+
+def test_all_images_of_a_network_are_written(here):
+    card = json.loads(Path("one/card.json").read_text())
+    Path("one/card.json").write_text(json.dumps({**card, "output": {"kind": "image"}}))
+    run("predict", "one", "a.nii.gz", "--out", "out", "--device", "cpu")
+    wanted = lb.models.predict(here, "one", device="cpu")
+    for channel in range(3):
+        found = lb.read(f"out/a_one_{channel}.nii.gz")
+        np.testing.assert_allclose(found.data, wanted.output(channel).data, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["much", "0", "150%", "-3"])
+def test_memory_that_means_nothing_is_refused(here, capsys, text):
+    run("predict", "one", "a.nii.gz", "--out", "out", f"--memory={text}", code=2)
+    assert "--memory" in capsys.readouterr().err

@@ -1,0 +1,97 @@
+"""The tab "Network": layers, kernels, feature maps and the receptive field at the cursor."""
+
+import numpy as np
+import pytest
+from difficult_grids import difficult_grid
+from napari.components import ViewerModel
+from napari.utils._proxies import PublicOnlyProxy
+from qtpy.QtCore import Qt
+
+from napari_lightbox import Volume
+from napari_lightbox.models import features
+from napari_lightbox.viewer.layers import layer_to_volume, volume_to_layer
+from napari_lightbox.viewer.panels import _explain_network
+from napari_lightbox.viewer.panels.explain import ExplainPanel
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture
+def opened(qtbot, monkeypatch):
+    from napari_lightbox.models import Model, read_card
+    from napari_lightbox.models.networks import build
+
+    torch.manual_seed(0)
+    net = build("unet", dims=2, out_channels=2, channels=(3, 4, 5, 5, 5, 5), norm="batch")
+    model = Model(read_card("fetal-head"), net)
+    monkeypatch.setattr(_explain_network, "load", lambda source: model)
+    viewer = ViewerModel()
+    grid = difficult_grid((1, 64, 96))
+    image = Volume(
+        np.random.default_rng(0).uniform(0, 9, (1, 64, 96)).astype(np.float32), grid, meta={"modality": "US"}
+    )
+    data, arguments, _ = volume_to_layer(image)
+    viewer.add_image(data, **arguments)
+    panel = ExplainPanel(PublicOnlyProxy(viewer))
+    qtbot.addWidget(panel)
+    panel.case.choose_model("fetal-head")
+    panel.resize(340, 900)
+    panel.tabs.setCurrentWidget(panel.network)
+    panel.show()
+    return viewer, panel, image, model
+
+
+def press(qtbot, panel, button) -> None:
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not panel.bar.running, timeout=60_000)
+    qtbot.wait(100)
+
+
+def test_layers_kernels_and_feature_maps(qtbot, opened):
+    viewer, panel, image, model = opened
+    tab = panel.network
+    assert not tab.features_button.isEnabled()
+    press(qtbot, panel, tab.look_button)
+    names = [tab.table.item(row, 0).text() for row in range(tab.table.rowCount())]
+    assert names[-1] == "head"
+    tab.table.selectRow(names.index("down.0"))
+    tab.most_box.setValue(2)
+    # Three kernels of 3 x 3, each of whose voxels is 11 pixels wide.
+    picture = tab.pictures[0].pixmap().toImage()
+    kernel = model.module.down[0].conv1.weight.detach().numpy()[:, 0]
+    grey = 127.5 + 127.5 * kernel / np.abs(kernel).max()
+    for number, row, column in ((0, 0, 2), (1, 1, 1), (2, 2, 0)):
+        seen = picture.pixelColor(35 * number + 11 * column + 5, 11 * row + 5).red()
+        assert seen == pytest.approx(grey[number, row, column], abs=1)
+    press(qtbot, panel, tab.features_button)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=20_000)
+    found = features(image, model, "down.0", most=2)
+    assert [layer.name for layer in viewer.layers][:0:-1] == [one.name for one in found]
+    np.testing.assert_allclose(layer_to_volume(viewer.layers[-1], viewer.layers).data, found[0].data)
+    assert [layer.visible for layer in viewer.layers] == [True, False, True]
+    panel.case.choose_model("ct-regions")
+    assert tab.table.rowCount() == 0
+
+
+def test_the_receptive_field_follows_the_cursor(qtbot, opened):
+    viewer, panel, image, _ = opened
+    tab = panel.network
+    press(qtbot, panel, tab.look_button)
+    names = [tab.table.item(row, 0).text() for row in range(tab.table.rowCount())]
+    tab.table.selectRow(names.index("down.0.conv1"))
+    press(qtbot, panel, tab.field_button)
+    qtbot.waitUntil(lambda: tab.shapes is not None, timeout=20_000)
+    assert viewer.layers[-1].name == "receptive field"
+    point = np.asarray(viewer.layers[0].data_to_world(np.array(viewer.layers[0].data.shape) // 3))
+    tab.follow(point)
+    # 3 x 3 voxels of the network's 128 x 192, in mm of the image: within its slice, wherever that is shown.
+    order = image.grid.order_for("LPS")[0]
+    box = np.asarray(tab.shapes.data[order.index(0)])
+    expected = 3 * np.array(image.grid.spacing) * (0, 64 / 128, 96 / 192)
+    box = np.array([tab.shapes.data_to_world(corner) for corner in box])
+    np.testing.assert_allclose(np.ptp(box, axis=0), expected[list(order)], rtol=1e-4)
+    np.testing.assert_allclose(box.mean(axis=0), point, atol=1e-4)
+    assert "at most 3 x 3 voxels" in tab.about.text()
+    press(qtbot, panel, tab.field_button)
+    assert [layer.name for layer in viewer.layers] == [viewer.layers[0].name]
+    assert not viewer.mouse_move_callbacks
