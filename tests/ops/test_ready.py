@@ -234,6 +234,19 @@ def test_code_kept_under_the_name_of_another_type_is_not_used(tmp_path, monkeypa
     assert (again(1), again(1.5)) == (2, 2.5)
 
 
+def test_code_made_from_other_sources_is_not_used(tmp_path, monkeypatch):
+    """The file of the kernel is all that numba looks at, and not at the modules that it is made from."""
+    from napari_lightbox.ops._kernels import _jit
+
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    assert _jit.jit(_plus_one)(1) == 2
+    with _jit.only_kept():
+        assert _jit.jit(_plus_one)(1) == 2
+        monkeypatch.setattr(_jit, "_sources", lambda: "as they were before")
+        with pytest.raises(_jit.NotKeptError):
+            _jit.jit(_plus_one)(1)
+
+
 def test_where_nothing_can_be_kept_a_thread_compiles(tmp_path, monkeypatch, kernels):
     """Neither a folder that may not be written nor one that cannot be made is an error."""
     from napari_lightbox.ops._kernels import _jit
