@@ -96,3 +96,16 @@ def test_more_memory_than_the_machine_has_is_refused():
     _check.memory(1000, "a result", "use larger voxels")
     with pytest.raises(InputError, match="GB"):
         _check.memory(1 << 60, "a result", "use larger voxels")
+
+
+def test_the_number_of_threads_is_a_setting(monkeypatch):
+    monkeypatch.setenv("LIGHTBOX_THREADS", "1")
+    assert _tiles.workers() == 1
+    used = set()
+    _tiles.run(lambda part: used.add(threading.get_ident()), range(8), "parts")
+    assert used == {threading.get_ident()}
+    monkeypatch.setenv("LIGHTBOX_THREADS", "many")
+    with pytest.raises(InputError, match="LIGHTBOX_THREADS 'many' must be a whole number"):
+        _tiles.workers()
+    monkeypatch.delenv("LIGHTBOX_THREADS")
+    assert _tiles.workers() >= 1

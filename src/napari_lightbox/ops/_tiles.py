@@ -9,6 +9,7 @@ from itertools import islice
 
 import numpy as np
 
+from ..errors import InputError
 from ..progress import report, track
 
 Block = tuple[slice, ...]
@@ -18,7 +19,12 @@ _only: ContextVar[tuple[int, int, tuple[int, ...]] | None] = ContextVar("lightbo
 
 
 def workers() -> int:
-    """Return how many threads may work at once."""
+    """Return how many threads may work at once: ``LIGHTBOX_THREADS``, or all cores that this process may use."""
+    asked = os.environ.get("LIGHTBOX_THREADS")
+    if asked:
+        if not asked.isdecimal() or int(asked) < 1:
+            raise InputError(f"LIGHTBOX_THREADS {asked!r} must be a whole number of threads, 1 or more")
+        return int(asked)
     try:
         return min(16, len(os.sched_getaffinity(0)))
     except AttributeError:
