@@ -131,6 +131,7 @@ def test_what_has_no_kernel_goes_the_plain_way():
 def test_windows_too_long_for_a_tile_go_the_plain_way(rng):
     assert ready("h")
     image = rng.integers(0, 9, (64, 64, 64), np.int16)
+    assert ready("h", (1, 1, 1023))
     for sizes, served in (((1, 1, 65535), False), ((1, 63, 1023), False), ((1, 1, 1023), True), ((39, 39, 39), True)):
         assert (_sliding.compiled(image, sizes, 3, "nearest") is not None) == served
     assert _sliding.compiled(image[0, 0], (65535,), 3, "nearest") is not None

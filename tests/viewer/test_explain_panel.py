@@ -170,15 +170,16 @@ def test_options_go_to_the_operation(opened, qtbot):
     tab = panel.sweeps
     tab.perturbation_box.setCurrentIndex(tab.perturbation_box.findData("missing_slices"))
     assert "fill" in tab.options.toolTip()
-    qtbot.keyClicks(tab.options, "fill=repeated, across=axial")
+    qtbot.keyClicks(tab.options, "fill=empty, across=y")
     tab.strengths.setText("2")
     press(qtbot, panel, tab.run_button)
+    assert tab.found is not None, panel.bar.message
     step = tab.found.sweep.steps[2.0][0]["parameters"]
-    assert (step["fill"], step["across"]) == ("repeated", "axial")
+    assert (step["fill"], step["across"]) == ("empty", "y")
     tab.show_point(2.0)
     finish(qtbot, panel)
     qtbot.waitUntil(lambda: len(viewer.layers) == 4, timeout=5_000)
-    expected = perturbed(image, "missing_slices", 2, options={"fill": "repeated", "across": "axial"})
+    expected = perturbed(image, "missing_slices", 2, options={"fill": "empty", "across": "y"})
     np.testing.assert_array_equal(layer_to_volume(viewer.layers[2]).data, expected.data)
 
 

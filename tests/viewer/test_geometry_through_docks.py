@@ -41,9 +41,21 @@ CASES = {
     "projective": ({"matrix": affine_matrix(SHIFT).tolist()}, SHIFT, 0),
     "polynomial": ({"pairs": SHIFTED_POINTS, "degree": 1}, SHIFT, 0),
     "lens_distortion": ({}, (0, 0, 0), 0),
+    # What adds something to every voxel, by nothing.
+    "gaussian_noise": ({"sigma": 0.0}, (0, 0, 0), 0),
+    "rician_noise": ({"sigma": 0.0}, (0, 0, 0), 0),
+    "poisson_noise": ({"gain": 0.0}, (0, 0, 0), 0),
+    "salt_and_pepper": ({"amount": 0.0}, (0, 0, 0), 0),
+    "periodic_noise": ({"amplitude": 0.0}, (0, 0, 0), 0),
+    "bias_field": ({"strength": 0.0}, (0, 0, 0), 0),
+    "intensity": ({}, (0, 0, 0), 0),
+    "motion_ghost": ({"amplitude": 0.0}, (0, 0, 0), 0),
+    # Coordinates are the mean of those beside them.
+    "thick_slices": ({"thickness": 3 * difficult_grid().spacing[0]}, (0, 0, 0), 3),
+    "missing_slices": ({"fill": "interpolated"}, (0, 0, 0), 0),
 }
 MIRRORED = {"flip"}
-MASKS = ("otsu", "region_grow")
+MASKS = ("otsu", "region_grow", "threshold")
 # These change the outline of things: what the dock is set to, and the result by scipy where the voxels are stored.
 OUTLINES = {
     "minimum": ("image", {}, lambda a: ndimage.minimum_filter(a, 3)),
