@@ -5,7 +5,7 @@ and direction, and an affine transform takes output indices to input indices.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -161,15 +161,20 @@ class _Fetch:
         if self._misses(linear, offset, size):
             out[...] = self.fill
             return
+        writing: list[Future] = []
         for part in _tiles.slabs(size, _AT_ONCE // self.pixel.itemsize):
             image = self._interpolate(linear, offset, part, size)
-            # The view is good for as long as the image is there.
             values, target = self.sitk.GetArrayViewFromImage(image), out[part]
 
-            def write(planes: slice, values=values, target=target) -> None:
+            # The view is good for as long as the image is there.
+            def write(planes: slice, values=values, target=target, image=image) -> None:
                 store(values[planes], target[planes], within=self.order != "cubic")
 
-            list(pool.map(write, _tiles.slabs(target.shape, _ROUND)))
+            before, writing = writing, [pool.submit(write, planes) for planes in _tiles.slabs(target.shape, _ROUND)]
+            for one in before:
+                one.result()
+        for one in writing:
+            one.result()
         for axis in self.longer:
             out[_outside(linear[axis], offset[axis], size, self.shape[axis])] = self.fill
 
