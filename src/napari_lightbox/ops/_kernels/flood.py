@@ -26,7 +26,8 @@ What it follows
 Cost
     Some 10 operations a word (64 voxels) for each visit of a row and each of its 4 (6 neighbours) or 8 (18 and 26)
     neighbouring rows; rows of a compact region are visited two or three times. Comparing costs one load, two
-    comparisons and one store of 8 bytes for 64 voxels.
+    comparisons and one store of 8 bytes for 64 voxels. Growing by confidence spends a fifth of its time here (57 of 308
+    ms for five floods of 200 x 512 x 512 voxels on two threads), the rest on the region's exact mean and deviation.
 
 Limits
     Rows run along the last axis: rows much shorter than 64 voxels waste most of a word. A maze with many thin walls
