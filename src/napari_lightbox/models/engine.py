@@ -10,7 +10,7 @@ import torch
 from .. import progress
 from ..errors import InputError
 from ..volume import Volume
-from . import bands, sampling, windows
+from . import bands, gpu, sampling, windows
 from .card import Card, Intensity
 from .finishing import Finisher
 from .panels import Ask, Panel
@@ -196,11 +196,18 @@ class Run:
     number: int = 0
     most: int | None = None
     sums_device: str | None = None
+    _lane: gpu.Lane | None = None
 
     def note(self, text: str) -> None:
         """Add a note, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def windows_at_once(self, plan: Plan) -> int:
+        """Return how many windows the GPU has room for; not fewer at most than `plan` would take of small ones."""
+        size = plan.window[1:] if plan.dims == 2 else plan.window
+        shape = (self.card.input.network_channels, *size)
+        return gpu.windows_at_once(lambda x: self.ask((0, None, x)), shape, self.device, max(gpu.MOST, plan.batch))
 
     def first(self, image: torch.Tensor, plan: Plan) -> dict[tuple[int, ...] | None, torch.Tensor]:
         """Ask about the first windows, which says how many classes there are; the answers are used later.
@@ -278,7 +285,9 @@ class Run:
             answers = self._answers(image, plan, asked, sums=sums) if asked else ()
             found = dict(zip((w.start for w in asked), answers, strict=True))
             for window in batch:
-                sums.add(window, known.pop(window.start) if window.start in known else found.pop(window.start))
+                answer = known.pop(window.start) if window.start in known else found.pop(window.start)
+                away = self._lane is not None and answer.device.type != "cpu" and sums.total.device.type == "cpu"
+                sums.add(window, self._lane.fetch(answer) if away else answer)
             del answers, found
             self.counter.add(len(batch))
             if step.out.stop > step.out.start:
@@ -356,7 +365,7 @@ class Run:
         answers: Sequence[torch.Tensor] = ()
         if asked:
             answers = self.panel.ask(
-                torch.stack(asked).to(self.device),
+                self._sent(asked),
                 plan.dims == 2,
                 lambda question: _checked(self.ask, question, plan, self.card),
                 self.counter.add,
@@ -366,6 +375,13 @@ class Run:
         nothing = self._background(plan, sums.total.shape[0])
         given = iter(answers)
         return [nothing if skip else next(given) for skip in empty]
+
+    def _sent(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        if self.device == "cpu":
+            return torch.stack(parts)
+        if self._lane is None:
+            self._lane = gpu.Lane(self.device)
+        return self._lane.send(parts)
 
     def _background(self, plan: Plan, channels: int) -> torch.Tensor:
         """Return the answer to a window in which nothing is."""

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..ops import _ready
+from . import gpu
 from ._fused import Fused
 from ._fused_layers import Layer, UnfitError, layers_of
 
@@ -31,6 +32,8 @@ _LITTLE = 2e7
 _ROUNDS, _ENOUGH = 3, 1.0
 # How much faster fewer digits must be.
 _WORTH = 1.1
+# Features in the order that a GPU's units for few digits read.
+_LAST = "channels-last"
 # Sizes of window whose memory is kept.
 _KEPT = 2
 _NO_SHORT_NUMBERS = "this processor has no instructions for bfloat16: precision 'fast' computes as 'exact' does"
@@ -86,7 +89,8 @@ class Prepared:
     Attributes
     ----------
     way : str
-        How it was asked last: ``"plain"``, ``"fused"``, ``"fused bfloat16"``, ``"bfloat16"`` or ``"float16"``.
+        How it was asked last: ``"plain"``, ``"fused"``, ``"fused bfloat16"``, ``"bfloat16"`` or ``"float16"``;
+        the last two on a GPU also with ``" channels-last"``.
     notes : tuple of str
         What to tell of precision ``"fast"``; empty before the first window, and in exact mode.
     """
@@ -116,7 +120,8 @@ class Prepared:
     def _ways(self, fused: bool) -> list[str]:
         """Return all ways that are worth a trial, the exact one first."""
         if self.device != "cpu":
-            return ["plain", "bfloat16" if torch.cuda.is_bf16_supported() else "float16"]
+            short = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+            return ["plain", short, f"{short} {_LAST}"]
         if not fused:
             return ["plain", "bfloat16"] if _short_numbers() else ["plain"]
         short = ["fused bfloat16"] if True in self.ours.kinds else []
@@ -150,7 +155,8 @@ class Prepared:
             best = ways[0]
             note = "fewer digits were tried and are not faster here: precision 'fast' computes as 'exact' does"
         else:
-            note = f"features and weights rounded to {best.split()[-1]}, {gain:.1f} times as fast as exact here"
+            digits = best.removeprefix("fused ").partition(" ")[0]
+            note = f"features and weights rounded to {digits}, {gain:.1f} times as fast as exact here"
         return answers[best], (best, (note,))
 
     def _timed(self, way: str, x: torch.Tensor) -> tuple[Any, float]:
@@ -172,10 +178,13 @@ class Prepared:
         self.way = way
         if way.startswith("fused"):
             return self.ours.ask(x, paired=way == "fused bfloat16")
+        digits, _, order = way.partition(" ")
+        if self.device != "cpu" and isinstance(self.network, nn.Module):
+            gpu.arrange(self.network, channels_last=order == _LAST)
         if way == "plain":
             return self.network(x)
-        with torch.autocast(torch.device(self.device).type, getattr(torch, way)):
-            return _widened(self.network(x))
+        with torch.autocast(torch.device(self.device).type, getattr(torch, digits)):
+            return _widened(self.network(gpu.arranged(x) if order == _LAST else x))
 
 
 def _widened(answer: Any) -> Any:

@@ -429,6 +429,8 @@ def _run(work: _Work, given: list[Volume]) -> Prediction:
             leavable(passes.asker(networks), counter.add) as ask,
         ):
             run = engine.Run(ask, work.panel, card, device, counter, to_cpu, work.asked["skip_below"])
+            if device != "cpu" and not work.panel.samples:
+                work.plan = replace(plan, batch=run.windows_at_once(plan))
             for frame in range(plan.frames):
                 _frame(work, run, frame)
     except (Cancelled, InputError):
