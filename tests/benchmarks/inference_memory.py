@@ -1,16 +1,18 @@
-"""Peak memory of a prediction beside MONAI's sliding window, for classes and depths; each in a process of its own.
+"""Peak memory of a prediction beside MONAI's and nnU-Net's sliding windows; each in a process of its own.
 
-Run ``python tests/benchmarks/inference_memory.py`` for the table, or with ``--case JSON`` for one measurement. The
-network is one that needs next to nothing itself, or with ``channels`` a U-Net. Peak resident memory counts from after
-the libraries are loaded and the image is there.
+Run ``python tests/benchmarks/inference_memory.py`` for the table, classes by depth, or with ``--case JSON`` for one
+measurement. The network is one that needs next to nothing itself, or with ``channels`` a U-Net. Peak resident memory
+counts from after the libraries are loaded and the image is there. Peers that are not installed are named as absent.
 """
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -80,14 +82,20 @@ def measure(case: dict) -> dict:
     with torch.inference_mode():
         model.module(torch.zeros(1, 1, *[16] * len(case["window"])))
     predict(Volume.from_array(np.zeros((8, 8, 8), np.float32), spacing=(1, 1, 1)), lambda x: x)
-    monai = _monai(volume, model, case) if case.get("monai") else None
+    peer = _PEERS[case["peer"]](volume, model, case) if case.get("peer") else None
     given = {"probabilities": case.get("probabilities", ()), "memory": case.get("memory")}
     cost = quote(volume, model.card, **given)
     Path("/proc/self/clear_refs").write_text("5")
     before, start = status("VmRSS"), time.perf_counter()
-    monai() if monai else predict(volume, model, check=False, **given)
+    peer() if peer else predict(volume, model, check=False, **given)
     taken, seconds = status("VmHWM") - before, time.perf_counter() - start
     return {"taken": taken, "quoted": cost.memory_bytes, "seconds": seconds, "windows": cost.windows}
+
+
+def _scaled(volume: Volume) -> torch.Tensor:
+    """Return the image as the network sees it, (1, z, y, x)."""
+    image = torch.from_numpy(volume.data.astype(np.float32))[None]
+    return (image.clamp_(-1000, 1000) + 1000) / 2000
 
 
 def _monai(volume: Volume, model: Model, case: dict):
@@ -95,14 +103,34 @@ def _monai(volume: Volume, model: Model, case: dict):
     from monai.inferers import sliding_window_inference
 
     def run():
-        image = torch.from_numpy(volume.data.astype(np.float32))[None, None]
-        image = (image.clamp_(-1000, 1000) + 1000) / 2000
+        window, overlap = tuple(case["window"]), case.get("overlap", 0.5)
         with torch.inference_mode():
-            window = tuple(case["window"])
-            logits = sliding_window_inference(image, window, 1, model.module, case.get("overlap", 0.5), "gaussian")
+            logits = sliding_window_inference(_scaled(volume)[None], window, 1, model.module, overlap, "gaussian")
             return logits.argmax(1).to(torch.uint8)
 
     return run
+
+
+def _nnunet(volume: Volume, model: Model, case: dict):
+    """Return the same with nnU-Net's predictor: its sums are of half precision."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(
+        tile_step_size=1 - case.get("overlap", 0.5), use_mirroring=False, perform_everything_on_device=False,
+        device=torch.device("cpu"), allow_tqdm=False,
+    )  # fmt: skip
+    predictor.network, predictor.allowed_mirroring_axes = model.module, None
+    predictor.configuration_manager = SimpleNamespace(patch_size=case["window"])
+    predictor.label_manager = SimpleNamespace(num_segmentation_heads=case["classes"])
+
+    def run():
+        with torch.inference_mode():
+            return predictor.predict_sliding_window_return_logits(_scaled(volume)).argmax(0).to(torch.uint8)
+
+    return run
+
+
+_PEERS = {"monai": _monai, "nnunetv2": _nnunet}
 
 
 def main() -> None:
@@ -113,17 +141,23 @@ def main() -> None:
     if chosen:
         print(json.dumps(measure(json.loads(chosen))))
         return
-    print("classes  depth    ours  quoted   MONAI   (MB, 192 x 192 in the plane, windows of 32 x 64 x 64)")
+    peers = [name for name in _PEERS if importlib.util.find_spec(name)]
+    for name in _PEERS.keys() - set(peers):
+        print(f"{name} is not installed")
+    heads = "".join(f"{name:>10}" for name in peers)
+    print(f"classes  depth    ours  quoted{heads}   (MB, 192 x 192 in the plane, windows of 32 x 64 x 64)")
     for classes, depth in _TABLE:
         case = {"shape": [depth, 192, 192], "classes": classes, "window": [32, 64, 64], "overlap": 0.25}
-        found = []
-        for monai in (False, True):
-            call = [sys.executable, __file__, "--case", json.dumps({**case, "monai": monai})]
-            done = subprocess.run(call, capture_output=True, text=True, check=True)
-            found.append(json.loads(done.stdout.splitlines()[-1]))
-        ours, theirs = found
-        numbers = (ours["taken"] / 1e6, ours["quoted"] / 1e6, theirs["taken"] / 1e6)
-        print(f"{classes:7} {depth:6} {numbers[0]:7.0f} {numbers[1]:7.0f} {numbers[2]:7.0f}", flush=True)
+        ours, *theirs = (_measured({**case, "peer": peer}) for peer in (None, *peers))
+        numbers = "".join(f"{found['taken'] / 1e6:10.0f}" for found in theirs)
+        print(f"{classes:7} {depth:6} {ours['taken'] / 1e6:7.0f} {ours['quoted'] / 1e6:7.0f}{numbers}", flush=True)
+
+
+def _measured(case: dict) -> dict:
+    """Measure a case in a process of its own."""
+    call = [sys.executable, __file__, "--case", json.dumps(case)]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

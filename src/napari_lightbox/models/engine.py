@@ -288,7 +288,7 @@ class Run:
                 answer = known.pop(window.start) if window.start in known else found.pop(window.start)
                 away = self._lane is not None and answer.device.type != "cpu" and sums.total.device.type == "cpu"
                 sums.add(window, self._lane.fetch(answer) if away else answer)
-            del answers, found
+            del answers, found, answer
             self.counter.add(len(batch))
             if step.out.stop > step.out.start:
                 finisher.finish(sums, block, step.out)
