@@ -57,9 +57,9 @@ def pairs(rng):
 
 def test_equals_all_pairs_of_points(rng, way, monkeypatch):
     for number, (first, second, spacing) in enumerate(pairs(rng)):
-        monkeypatch.setattr(_surface, "_PER_CELL", (64, 1, 5)[number % 3])
-        monkeypatch.setattr(_surface, "_CELLS", (4000, 6)[number % 2])
-        monkeypatch.setattr(_surface, "_POINTS", (1 << 13, 7)[number % 2])
+        monkeypatch.setattr(_surface, "_EDGE", (6, 1, 2.5)[number % 3])
+        for few in ("_POINTS", "_FEW"):
+            monkeypatch.setattr(_surface, few, (1 << 13, 7)[number % 2])
         there, back = all_pairs(first, second, spacing)
         percentile = (100, 95, 50, 1.5)[number % 4]
         truth = max(np.percentile(there, percentile), np.percentile(back, percentile))
@@ -81,10 +81,51 @@ def test_surfaces_equal_those_by_erosion(rng, way):
         mask = ndimage.uniform_filter(rng.random(shape), 3) > 0.45
         mask |= rng.random(shape) < 0.05
         for view in (mask, mask[::-1].T, mask[..., ::2]):
-            found = _surface.Mask(view, None)
-            places = _surface.places(found.surface)[:, 3 - view.ndim :]
-            np.testing.assert_array_equal(places, np.argwhere(surface(view)))
+            (found,) = _surface.masks([view], None)
             assert found.empty == (not view.any())
+            places = _surface.places(found.surface) if way == "plain" else places_in_cells(found, view.ndim)
+            np.testing.assert_array_equal(places[:, 3 - view.ndim :], np.argwhere(surface(view)))
+
+
+def places_in_cells(mask, axes):
+    """Return the points of a mask's surface, in array order, from the cells that they are gathered in."""
+    shape, nothing = (*mask.bits.shape[:2], mask.wide), np.zeros_like(mask.bits)
+    kernel, spacing = _surface.KERNELS.get(_surface._KEY), (2.0, 1.0, 0.7)
+    ((cells, shared),) = _surface._cells(kernel, [mask.bits], [nothing], axes, shape, spacing)
+    assert shared == 0
+    cell = np.repeat(np.arange(len(cells.starts) - 1), np.diff(cells.starts))
+    places = np.empty((len(cell), 3), np.int64)
+    for axis in range(3):
+        places[:, axis] = cells.boxes[axis, cell] + (cells.points >> (20 - 10 * axis) & 1023)
+        assert (places[:, axis] <= cells.boxes[3 + axis, cell]).all()
+        # A box has a point at either end.
+        np.testing.assert_array_equal(np.maximum.reduceat(places[:, axis], cells.starts[:-1]), cells.boxes[3 + axis])
+    return places[np.argsort(cells.order)]
+
+
+def test_the_compiled_way_has_every_digit_of_all_pairs(rng):
+    if not _ready.available():
+        pytest.skip("there are no compiled kernels here")
+    assert _surface.KERNELS.wait(_surface._KEY) is not None
+    for shape, spacing in (((20, 30, 150), (2.5, 0.7, 0.3)), ((90, 200), (1.1, 0.9)), ((3, 50, 70), (0.01, 1.3, 1e3))):
+        first, second = (ndimage.gaussian_filter(rng.random(shape), 2) > level for level in (0.5, 0.53))
+        second[..., : shape[-1] // 2] = False
+        first[0], second[0, ..., -1] = False, True
+        there, back = _surface.distances(_surface.masks([first, second], None), spacing)
+        for found, one, other in ((there, first, second), (back, second, first)):
+            one, other = surface(one), surface(other)
+            shared = (one & other).sum()
+            assert not found[:shared].any()
+            alone, places = np.argwhere(one & ~other), np.argwhere(other)
+            assert len(found) == shared + len(alone) > 500
+            for n in range(0, len(alone), 41):
+                # Along z, y and x, one after the other.
+                total = sum(np.square((places - alone[n]) * spacing).T)
+                assert found[shared + n] == np.sqrt(total.min())
+            # Twice, and in no order.
+            mixed, axes = rng.integers(0, len(alone), 300), ((0, 0), (3 - len(shape), 0))
+            away = _surface.nearest(np.pad(alone[mixed], axes), np.pad(places, axes), spacing)
+            np.testing.assert_array_equal(away, found[shared + mixed])
 
 
 def test_equals_simpleitk_on_surfaces(rng, way):
@@ -267,18 +308,18 @@ def test_published_numbers_of_deepmind(data):
         if not case["name"].startswith("dm"):
             continue
         first, second = (masks[f"{case['name']}__{side}"] > 0 for side in ("gt", "pred"))
-        apart = metrics._apart(first, second, case["spacing"], None, "deepmind")
+        apart = metrics._apart(first, second, case["spacing"], None, "deepmind", (100, 95), 1.0)
         expected = case["expected"]
-        assert apart.surface_dice(1.0) == pytest.approx(float(expected["surface_dice_1mm"]), abs=5e-4, nan_ok=True)
+        assert apart.surface_dice == pytest.approx(float(expected["surface_dice_1mm"]), abs=5e-4, nan_ok=True)
         if not first.any():
             # Theirs is infinite; nothing and nothing are not far apart here.
-            assert math.isnan(apart.hausdorff(100))
+            assert math.isnan(apart.hausdorff())
             continue
-        for percentile in (100, 95):
-            assert apart.hausdorff(percentile) == float(expected[f"hausdorff_{percentile}"])
+        for which, percentile in enumerate((100, 95)):
+            assert apart.hausdorff(which) == float(expected[f"hausdorff_{percentile}"])
         compared += 1
         if second.any():
-            means = [(found * size).sum() / size.sum() for found, size in apart.both]
+            means = [side.total / side.whole for side in apart.sides]
             assert means == pytest.approx(expected["average_surface_distance"], abs=5e-4)
             assert apart.masd == pytest.approx(sum(means) / 2)
     assert compared == 3

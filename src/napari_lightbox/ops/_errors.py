@@ -231,7 +231,7 @@ class _Objects:
             self.sizes, values = regions.size, regions.value
         else:
             lines = np.repeat(np.arange(len(found.first) - 1), np.diff(found.first))
-            self._starts, self._numbers = lines * volume.shape[2] + found.starts[:-1], found.number
+            self._starts, self._numbers = lines * volume.shape[2] + found.starts, found.number
             self.sizes, values = found.size, np.empty(len(found.size), volume.dtype)
             values[found.number] = self.labels[self._starts]
         self._of = self._by_label(values, self.sizes)

@@ -90,16 +90,14 @@ def find(labels: np.ndarray, rank: int) -> Components | None:
     if total > _MOST_RUNS:
         return None
     first[[planes.start * shape[1] for planes in slabs]] = np.cumsum(counts) - counts
-    # One more: the kernel looks beyond the last run, and takes no notice of what it finds.
-    starts = np.zeros(total + 1, np.int32)
-    stops, parent = np.empty(total, np.int32), np.empty(total, np.int32)
+    starts, stops, parent = (np.empty(total, np.int32) for _ in range(3))
 
     def join(planes: slice) -> None:
         kernels["join"](flat, shape, rank, planes.start, planes.stop, first, starts, stops, parent)
 
     _tiles.run(join, slabs, "slabs")
     for planes in slabs[1:]:
-        kernels["meet"](flat, shape, rank, planes.start, first, starts, stops, parent)
+        kernels["meet"](flat, shape, rank, planes.start, first, starts[:0], parent)
     sizes = np.empty(total, np.int64)
     found = kernels["number"](starts, stops, parent, sizes)
     return Components(labels.shape, first, starts, stops, parent, sizes[:found].copy())

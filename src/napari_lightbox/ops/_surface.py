@@ -5,8 +5,9 @@ surfaces reads each voxel once; points that two surfaces share are 0 apart; and 
 never in a map of distances of the whole image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,15 +17,16 @@ from . import _ready, _tiles
 KERNELS = _ready.Variants("surface", after=1 << 23)
 _KEY = ("any",)
 _SLAB = 1 << 20
-# Points that are looked for at once.
-_POINTS = 1 << 13
-# Points of a cell, as far as there are no more than so many cells: each is compared with each of the other surface.
-_PER_CELL, _CELLS = 64, 4000
+# Points that are looked for at once: by a tree, and in cells.
+_POINTS, _FEW = 1 << 13, 1 << 11
+# Voxels of a cell along an axis, where they are cubes; a block has four cells along each axis. That a point's place in
+# its cell fits into ten bits an axis, and a voxel's number into single precision, are limits.
+_EDGE, _MOST_EDGE, _MOST_WIDE = 6, 1023, 1 << 24
 _TOP, _ONE = np.uint64(63), np.uint64(1)
 
 
 class Mask:
-    """A mask as bits.
+    """A mask that is packed into bits, row by row.
 
     Parameters
     ----------
@@ -36,48 +38,37 @@ class Mask:
 
     def __init__(self, labels: np.ndarray, label: int | None) -> None:
         self.flat = labels.ndim == 2
-        labels = labels[None] if self.flat else labels
-        deep, tall, wide = labels.shape
-        self._kernel = KERNELS.get(_KEY)
+        deep, tall, self.wide = (1,) * self.flat + labels.shape
+        self._rows, self._label, self._kernel = labels.reshape(-1, self.wide), label, KERNELS.get(_KEY)
         if self._kernel is None:
             KERNELS.ask(_KEY, labels.size)
         #: 64 voxels a word along the last axis, (z, y, words).
-        self.bits = np.zeros((deep, tall, -(-wide // 64)), np.uint64)
-        # By rows, not planes: in a single plane there is something to share out, too.
-        rows, bits = labels.reshape(-1, wide), self.bits.reshape(deep * tall, -1)
+        self.bits = np.zeros((deep, tall, -(-self.wide // 64)), np.uint64)
 
-        def work(slab: slice) -> None:
-            part = rows[slab]
-            if label is not None:
-                part = part == label
-            elif part.dtype.itemsize > 1 or not part.flags.c_contiguous:
-                part = part != 0
-            if self._kernel is None:
-                part = np.packbits(part.view(np.uint8), axis=-1, bitorder="little")
-                bits[slab].view(np.uint8)[:, : part.shape[1]] = part
-            else:
-                part = part.view(np.uint8).reshape(-1)
-                part.flags.writeable = False
-                self._kernel.pack(part, wide, 0, slab.stop - slab.start, bits[slab])
-
-        _tiles.run(work, _tiles.slabs(rows.shape, _SLAB), "slabs")
+    def pack(self, rows: slice) -> None:
+        """Pack some rows: rows, not planes, so that in a single plane there is something to share out, too."""
+        part, bits = self._rows[rows], self.bits.reshape(len(self._rows), -1)[rows]
+        if self._label is not None:
+            part = part == self._label
+        elif part.dtype.itemsize > 1 or not part.flags.c_contiguous:
+            part = part != 0
+        part = part.view(np.uint8)
+        if self._kernel is None:
+            part = np.packbits(part, axis=-1, bitorder="little")
+            bits.view(np.uint8)[:, : part.shape[1]] = part
+        else:
+            part = part.reshape(-1)
+            part.flags.writeable = False
+            self._kernel.pack(part, self.wide, 0, len(bits), bits)
 
     @cached_property
     def empty(self) -> bool:
         """Whether there is no voxel in it."""
         return not self.bits.any()
 
-    @cached_property
+    @property
     def surface(self) -> np.ndarray:
         """Bits of the voxels that have a neighbour outside of the mask across a face; beyond the image is outside."""
-        if self._kernel is not None:
-            result = np.empty_like(self.bits)
-
-            def work(planes: slice) -> None:
-                self._kernel.surface(self.bits, self.flat, planes.start, planes.stop, result)
-
-            _tiles.run(work, _tiles.slabs(self.bits.shape, _SLAB // 16), "slabs")
-            return result
         inner = self.bits.copy()
         for axis in range(1 if self.flat else 0, 2):
             here, there = np.moveaxis(inner, axis, 0), np.moveaxis(self.bits, axis, 0)
@@ -92,13 +83,18 @@ class Mask:
         return self.bits & ~inner
 
 
+def masks(labels: Sequence[np.ndarray], label: int | None) -> list[Mask]:
+    """Pack masks, side by side; see `Mask`."""
+    found = [Mask(each, label) for each in labels]
+    slabs = [_tiles.slabs((each[..., 0].size, each.shape[-1]), _SLAB) for each in labels]
+    parts = [(mask, rows) for mask, slab in zip(found, slabs, strict=True) for rows in slab]
+    _tiles.run(lambda part: part[0].pack(part[1]), parts, "slabs")
+    return found
+
+
 def places(bits: np.ndarray) -> np.ndarray:
     """Return the (z, y, x) of all ones, (n, 3), in array order."""
     result = np.empty((int(np.bitwise_count(bits).sum()), 3), np.int64)
-    kernel = KERNELS.get(_KEY)
-    if kernel is not None:
-        kernel.places(bits, result)
-        return result
     z, y, word = np.nonzero(bits)
     ones = np.unpackbits(bits[z, y, word].view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
     number, bit = np.nonzero(ones)
@@ -106,17 +102,26 @@ def places(bits: np.ndarray) -> np.ndarray:
     return result
 
 
-def distances(first: Mask, second: Mask, spacing: Sequence[float]) -> np.ndarray:
-    """Return how far each point of the first surface lies from the second, in mm; those that lie on both come first.
+def distances(pair: list[Mask], spacing: Sequence[float]) -> Iterator[np.ndarray]:
+    """Return how far each point of the first surface lies from the second, in mm, and then the other way round.
 
-    Neither may be empty.
+    Points that lie on both come first, the others in array order. Neither mask may be empty. The pair is emptied, so
+    that the masks need not stay longer than their surfaces are unknown.
     """
-    shared = int(np.bitwise_count(first.surface & second.surface).sum())
-    alone = places(first.surface & ~second.surface)
-    found = np.zeros(shared + len(alone))
-    if len(alone):
-        found[shared:] = nearest(alone, places(second.surface), spacing)
-    return found
+    kernel, steps = KERNELS.get(_KEY), _steps(spacing)
+    first, second = pair
+    pair.clear()
+    if kernel is None or max(*first.bits.shape[:2], first.wide) > _MOST_WIDE:
+        for one, other in ((first, second), (second, first)):
+            alone = places(one.surface & ~other.surface)
+            shared = int(np.bitwise_count(one.surface & other.surface).sum())
+            found = _by_tree(alone, places(other.surface), steps) if len(alone) else np.empty(0)
+            yield np.concatenate([np.zeros(shared), found])
+        return
+    axes, shape = 2 if first.flat else 3, (*first.bits.shape[:2], first.wide)
+    cells = _cells(kernel, [first.bits, second.bits], [second.bits, first.bits], axes, shape, steps)
+    del first, second
+    yield from _by_cells(kernel, cells, steps)
 
 
 def expect(voxels: int) -> None:
@@ -126,12 +131,34 @@ def expect(voxels: int) -> None:
 
 def nearest(wanted: np.ndarray, others: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Return how far each wanted place (z, y, x) lies from the nearest of some others, in mm."""
-    steps = np.array((1.0,) * (3 - len(spacing)) + tuple(spacing))
-    kernel = KERNELS.get(_KEY)
-    return _by_tree(wanted, others, steps) if kernel is None else _by_cells(kernel, wanted, others, steps)
+    return next(both_ways(wanted, others, spacing))
 
 
-def _by_tree(wanted: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+def both_ways(first: np.ndarray, second: np.ndarray, spacing: Sequence[float]) -> Iterator[np.ndarray]:
+    """Return how far each place (z, y, x) lies from the nearest of some others, in mm, and then the other way round."""
+    kernel, steps = KERNELS.get(_KEY), _steps(spacing)
+    low = np.minimum(first.min(axis=0), second.min(axis=0))
+    shape = tuple((np.maximum(first.max(axis=0), second.max(axis=0)) - low + 1).tolist())
+    if kernel is None or max(shape) > _MOST_WIDE:
+        yield _by_tree(first, second, steps)
+        yield _by_tree(second, first, steps)
+        return
+    bits = [np.zeros((*shape[:2], -(-shape[2] // 64)), np.uint64) for _ in range(2)]
+    for each, marked in zip((first, second), bits, strict=True):
+        kernel.mark(each, low, marked)
+    nothing = np.zeros(bits[0].shape, np.uint64)
+    found = _by_cells(kernel, _cells(kernel, bits, [nothing, nothing], 0, shape, steps), steps)
+    for each, away in zip((first, second), found, strict=True):
+        number = np.ravel_multi_index(tuple((each - low).T), shape)
+        # What was found is in array order, and once for each place.
+        yield away if (number[1:] > number[:-1]).all() else away[np.unique(number, return_inverse=True)[1]]
+
+
+def _steps(spacing: Sequence[float]) -> tuple[float, ...]:
+    return (1.0,) * (3 - len(spacing)) + tuple(map(float, spacing))
+
+
+def _by_tree(wanted: np.ndarray, others: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     """Return how far each wanted place lies from the nearest of some others, in mm."""
     from scipy.spatial import cKDTree
 
@@ -148,33 +175,104 @@ def _by_tree(wanted: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> np.
     return found
 
 
-def _by_cells(kernel, wanted: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Do what `_by_tree` does, compiled."""
-    order, starts, boxes = _cells(kernel, wanted, spacing)
-    other_order, other_starts, other_boxes = _cells(kernel, others, spacing)
-    wanted, others = wanted[order], np.ascontiguousarray(others[other_order].T.astype(np.float64))
-    found, steps = np.empty(len(wanted)), tuple(spacing.tolist())
+def _by_cells(kernel, cells: list, spacing: tuple[float, ...]) -> Iterator[np.ndarray]:
+    """Return the distances of the points in some cells from those in others, and then the other way round.
 
-    def work(part: slice) -> None:
-        kernel.nearest(wanted, starts, boxes, others, other_starts, other_boxes, steps, part.start, part.stop, found)
+    `cells` is what `_cells` returns, and is emptied.
+    """
 
-    _tiles.run(work, _tiles.slabs((len(starts) - 1,), max(1, _POINTS * len(starts) // len(wanted))), "cells")
-    result = np.empty(len(found))
-    result[order] = np.sqrt(found)
-    return result
+    def away(found, others, shared: int) -> np.ndarray:
+        result, count = np.zeros(len(found.points)), found.blocks.shape[1]
+        alone = result[shared:]
+
+        def work(part: slice) -> None:
+            kernel.nearest(found, others, spacing, part.start, part.stop, alone)
+
+        _tiles.run(work, _tiles.slabs((count,), max(1, _FEW * count // len(result))), "cells")
+        return result
+
+    (first, shared), (second, _) = cells
+    cells.clear()
+    yield away(first, second, shared)
+    # The order of the first is of no more use.
+    first = first._replace(order=first.order[:0].copy())
+    yield away(second, first, shared)
 
 
-def _cells(kernel, found: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gather places in cells: return their order by cells, where each cell begins, and the boxes around them."""
-    low = found.min(axis=0)
-    # A surface crosses a cell of n steps in some n squared points.
-    edge = np.cbrt(np.prod(spacing)) * np.sqrt(max(_PER_CELL, len(found) / _CELLS))
-    size = np.maximum(1, np.round(edge / spacing)).astype(np.int64)
-    place = (found - low) // size
-    counts = place.max(axis=0) + 1
-    number = (place[:, 0] * counts[1] + place[:, 1]) * counts[2] + place[:, 2]
-    order = np.argsort(number, kind="stable")
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(number[order])) + 1, [len(found)]])
-    boxes = np.empty((6, len(starts) - 1))
-    kernel.boxes(found[order], starts, boxes)
-    return order, starts, boxes
+class _Grid(NamedTuple):
+    """How an image is cut into cells.
+
+    Parameters
+    ----------
+    numbers, inside : tuple of ndarray
+        What each z, y and x adds to the number of a cell, and to the place of a point in it.
+    size, blocks : tuple of int
+        Voxels of a cell along each axis, and blocks.
+    """
+
+    numbers: tuple[np.ndarray, ...]
+    inside: tuple[np.ndarray, ...]
+    size: tuple[int, ...]
+    blocks: tuple[int, ...]
+
+    def cells(self, numbers: np.ndarray) -> np.ndarray:
+        """Return where along z, y and x the cells of some numbers lie, in cells; (n, 3)."""
+        result, block = np.empty((len(numbers), 3), np.int64), numbers >> 6
+        for axis in (2, 1, 0):
+            block, place = np.divmod(block, self.blocks[axis])
+            result[:, axis] = 4 * place + (numbers >> (2 - axis) & 1) + 2 * (numbers >> (5 - axis) & 1)
+        return result
+
+
+def _grid(shape: tuple[int, ...], spacing: tuple[float, ...]) -> _Grid:
+    edges = np.round(_EDGE * np.cbrt(np.prod(spacing)) / spacing)
+    size = tuple(np.clip(edges, 1, _MOST_EDGE).astype(int).tolist())
+    blocks = tuple(-(-n // (4 * edge)) for n, edge in zip(shape, size, strict=True))
+    numbers, inside = [], []
+    for axis, (n, edge) in enumerate(zip(shape, size, strict=True)):
+        cell, rest = np.divmod(np.arange(n), edge)
+        # 64 cells of a block, those next to each other first in all directions.
+        low, high = (cell & 1) << (2 - axis), (cell >> 1 & 1) << (5 - axis)
+        numbers.append((cell >> 2) * (64 * int(np.prod(blocks[axis + 1 :]))) + low + high)
+        inside.append((rest << (20 - 10 * axis)).astype(np.uint32))
+    return _Grid(tuple(numbers), tuple(inside), size, blocks)
+
+
+def _cells(kernel, bits: list, others: list, axes: int, shape: tuple[int, ...], spacing: tuple[float, ...]) -> list:
+    """Gather the points of surfaces in cells; see `_kernels.surface`.
+
+    Parameters
+    ----------
+    kernel : _kernels.surface.Surface
+    bits, others : list of ndarray
+        Masks, and for each another one with which it may share points.
+    axes : int
+        Along how many axes voxels have neighbours; 0 where the bits are those of the surface.
+    shape : tuple of int
+        Of the image, (z, y, x).
+    spacing : tuple of float
+
+    Returns
+    -------
+    list of tuple
+        For each surface its `_kernels.surface.Cells`, and how many points it shares.
+    """
+    grid = _grid(shape, spacing)
+    found: list[Any] = [None] * len(bits)
+
+    def gather(which: int) -> None:
+        mask, other = bits[which], others[which]
+        counts = np.zeros(64 * int(np.prod(grid.blocks)), np.int32)
+        count, shared, cells = kernel.tally(mask, other, axes, grid.numbers, counts)
+        starts, firsts = np.empty(cells + 1, np.int32), np.empty(cells + 1, np.int32)
+        numbers = np.empty(cells, np.int32)
+        blocks = kernel.part(counts, starts, firsts, numbers)
+        points, order = np.empty(count, np.uint32), np.empty(count, np.int32)
+        kernel.place(mask, other, axes, grid.numbers, grid.inside, counts, points, order)
+        boxes = np.empty((6, cells), np.float32), np.empty((6, blocks), np.float32)
+        gathered = kernel.cells(points, order, starts, firsts[: blocks + 1], *boxes)
+        kernel.boxes(grid.cells(numbers), grid.size, gathered)
+        found[which] = gathered, shared
+
+    _tiles.run(gather, range(len(bits)), "surfaces")
+    return found

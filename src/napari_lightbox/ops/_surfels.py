@@ -4,6 +4,7 @@ The corners of 8 voxels (4 in a plane) of which some but not all are inside lie 
 there is what marching cubes put between these voxels: triangles, in a plane the stretches of a contour.
 """
 
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import product
 
@@ -48,9 +49,14 @@ class Pieces:
         #: Corner (z, y, x) of each piece.
         self.places = np.pad(places + low, ((0, 0), (3 - mask.ndim, 0)))
 
-    def distances(self, other: "Pieces") -> np.ndarray:
-        """Return how far each piece lies from the nearest of the other surface, in mm; neither may be empty."""
-        return _surface.nearest(self.places, other.places, self.spacing)
+
+def distances(pair: Sequence[Pieces]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Return how far each piece of the first surface lies from the nearest of the second, in mm, and what it weighs.
+
+    Then the other way round; neither may be empty.
+    """
+    found = _surface.both_ways(pair[0].places, pair[1].places, pair[0].spacing)
+    return ((away, pieces.size) for away, pieces in zip(found, pair, strict=True))
 
 
 @cache

@@ -15,9 +15,7 @@ Three cases in which there is nothing to measure have three answers:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -199,7 +197,7 @@ def hausdorff(
     percentile = _check.number(percentile, "percentile", above=0)
     if percentile > 100:
         raise InputError(f"percentile must be at most 100, not {percentile:g}")
-    return _apart(predicted, reference, spacing, label, convention).hausdorff(percentile)
+    return _apart(predicted, reference, spacing, label, convention, [percentile]).hausdorff()
 
 
 def assd(
@@ -317,7 +315,7 @@ def surface_dice(
     0.6
     """
     tolerance = _check.number(tolerance, "tolerance", least=0)
-    return _apart(predicted, reference, spacing, label, convention).surface_dice(tolerance)
+    return _apart(predicted, reference, spacing, label, convention, tolerance=tolerance).surface_dice
 
 
 def surface_agreement(
@@ -378,85 +376,110 @@ def surface_agreement(
             measures = dict.fromkeys(("hd", "hd95", "assd", "masd", "surface_dice"))
             rows.append({"label": label, "state": "not annotated", **measures})
             continue
-        apart = _apart(predicted, reference, spacing, label, convention)
-        measures = {"hd": apart.hausdorff(100), "hd95": apart.hausdorff(95), "assd": apart.assd, "masd": apart.masd}
-        rows.append({"label": label, "state": apart.state, **measures, "surface_dice": apart.surface_dice(tolerance)})
+        apart = _apart(predicted, reference, spacing, label, convention, (100, 95), tolerance)
+        measures = {"hd": apart.hausdorff(0), "hd95": apart.hausdorff(1), "assd": apart.assd, "masd": apart.masd}
+        rows.append({"label": label, "state": apart.state, **measures, "surface_dice": apart.surface_dice})
     return rows
 
 
-@dataclass(frozen=True)
-class _Apart:
-    """Two surfaces, and how far their points lie apart."""
+class _Side(NamedTuple):
+    """The distances of one surface from the other, of which no more is kept than was asked for.
 
-    first: _surface.Mask | _surfels.Pieces
-    second: _surface.Mask | _surfels.Pieces
-    spacing: tuple[float, ...]
+    Parameters
+    ----------
+    percentiles : tuple of float
+        In mm.
+    total : float
+        Sum of the distances, in mm, or of each times what its point weighs.
+    within : float
+        Number of those within a tolerance, or their weight.
+    whole : float
+        Number of all, or their weight.
+    """
 
-    @property
-    def state(self) -> str:
-        if self.first.empty:
-            return "absent" if self.second.empty else "missed"
-        return "extra" if self.second.empty else "compared"
+    percentiles: tuple[float, ...]
+    total: float
+    within: float
+    whole: float
 
-    @cached_property
-    def both(self) -> tuple[tuple[np.ndarray, np.ndarray | None], ...]:
-        """For each surface the distances to the other, and what they weigh (None: all the same)."""
-        pairs = ((self.first, self.second), (self.second, self.first))
-        if isinstance(self.first, _surfels.Pieces):
-            return tuple((one.distances(other), one.size) for one, other in pairs)
-        return tuple((_surface.distances(one, other, self.spacing), None) for one, other in pairs)
+
+class _Apart(NamedTuple):
+    """Two surfaces, and how far their points lie apart; `sides` is empty where one of them is."""
+
+    state: str
+    sides: tuple[_Side, ...]
 
     def _unless_empty(self, lost: float) -> float | None:
         return {"absent": _NAN, "compared": None}.get(self.state, lost)
 
-    def hausdorff(self, percentile: float) -> float:
+    def hausdorff(self, which: int = 0) -> float:
+        """Return one of the percentiles that were asked for."""
         if (answer := self._unless_empty(_INF)) is not None:
             return answer
-        return max(_percentile(found, weights, percentile) for found, weights in self.both)
+        return max(side.percentiles[which] for side in self.sides)
 
     @property
     def assd(self) -> float:
         if (answer := self._unless_empty(_INF)) is not None:
             return answer
-        sums = [_sums(found, weights) for found, weights in self.both]
-        return sum(part for part, _ in sums) / sum(whole for _, whole in sums)
+        return sum(side.total for side in self.sides) / sum(side.whole for side in self.sides)
 
     @property
     def masd(self) -> float:
         if (answer := self._unless_empty(_INF)) is not None:
             return answer
-        sums = [_sums(found, weights) for found, weights in self.both]
-        return sum(part / whole for part, whole in sums) / 2
+        return sum(side.total / side.whole for side in self.sides) / 2
 
-    def surface_dice(self, tolerance: float) -> float:
+    @property
+    def surface_dice(self) -> float:
         if (answer := self._unless_empty(0.0)) is not None:
             return answer
-        sums = [_sums(found <= tolerance, weights) for found, weights in self.both]
-        return sum(part for part, _ in sums) / sum(whole for _, whole in sums)
+        return sum(side.within for side in self.sides) / sum(side.whole for side in self.sides)
 
 
-def _sums(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
-    """Return the sum of some values, and of what they weigh."""
+def _side(found: np.ndarray, weights: np.ndarray | None, percentiles: Sequence[float], tolerance: float) -> _Side:
+    """Reduce the distances of a surface, which are put into another order, to what is asked for."""
     if weights is None:
-        return float(values.sum()), float(len(values))
-    return float((values * weights).sum()), float(weights.sum())
+        total, within, whole = found.sum(), np.count_nonzero(found <= tolerance), len(found)
+        # After the sum, whose last digits depend on the order.
+        parts = np.percentile(found, list(percentiles), overwrite_input=True).tolist() if percentiles else []
+    else:
+        total, within, whole = (found * weights).sum(), weights[found <= tolerance].sum(), weights.sum()
+        parts = [_percentile(found, weights, percentile) for percentile in percentiles]
+    return _Side(tuple(parts), float(total), float(within), float(whole))
 
 
-def _percentile(found: np.ndarray, weights: np.ndarray | None, percentile: float) -> float:
-    if weights is None:
-        return float(np.percentile(found, percentile))
+def _percentile(found: np.ndarray, weights: np.ndarray, percentile: float) -> float:
     order = np.argsort(found)
     share = np.cumsum(weights[order])
     place = np.searchsorted(share / share[-1], percentile / 100)
     return float(found[order[min(place, len(found) - 1)]])
 
 
-def _apart(predicted, reference, spacing, label: int | None, convention: str) -> _Apart:
+def _apart(
+    predicted: np.ndarray,
+    reference: np.ndarray,
+    spacing: Sequence[float],
+    label: int | None,
+    convention: str,
+    percentiles: Sequence[float] = (),
+    tolerance: float = 0.0,
+) -> _Apart:
+    """Measure two surfaces: some percentiles of their distances, and how many lie within a tolerance."""
     predicted, reference = _pair(predicted, reference, dims=(2, 3))
     steps = tuple(_check.steps(spacing, predicted.ndim).tolist())
-    if _check.choice(convention, ("voxels", "deepmind"), "convention") == "deepmind":
-        return _Apart(_surfels.Pieces(predicted, label, steps), _surfels.Pieces(reference, label, steps), steps)
-    return _Apart(_surface.Mask(predicted, label), _surface.Mask(reference, label), steps)
+    by_pieces = _check.choice(convention, ("voxels", "deepmind"), "convention") == "deepmind"
+    if by_pieces:
+        pair = [_surfels.Pieces(labels, label, steps) for labels in (predicted, reference)]
+    else:
+        pair = _surface.masks((predicted, reference), label)
+    lost = tuple(each.empty for each in pair)
+    state = {(True, True): "absent", (True, False): "missed", (False, True): "extra"}.get(lost, "compared")
+    if any(lost):
+        return _Apart(state, ())
+    found = _surfels.distances(pair) if by_pieces else zip(_surface.distances(pair, steps), (None, None), strict=True)
+    # One after the other: neither waits for the other in memory.
+    return _Apart(state, tuple(_side(*each, percentiles, tolerance) for each in found))
 
 
 def _pair(predicted, reference, dims: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:

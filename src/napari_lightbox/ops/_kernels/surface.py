@@ -1,24 +1,30 @@
 """Points of surfaces, and for each the distance to the nearest point of another surface: exact, and without a map.
 
 The idea
-    Surfaces are found in bits, 64 voxels by a few operations. Their points are gathered in cells of some ten points
-    each, boxes that lie tightly around them. A cell of the one surface is compared with all cells of the other: the
-    nearest point of none of its points can lie in a cell that is farther from all of it than another cell's far end.
-    What is left is put in the order of distance. Each point of the cell then goes through these cells, as long as the
-    next may hold anything nearer than what was found; cells that may not are skipped, by their boxes.
+    Surfaces are found in bits, 64 voxels by a few operations, and never stored as such: of two walks over the bits of
+    a mask, which count and place what lies on the surface, each works it out anew. Its points are sorted by counting
+    into cells, cubes of some 6 voxels, and 4 x 4 x 4 cells are a block; tight boxes lie around both. A point is kept
+    as its place in the box of its cell, in a word of 32 bits.
 
-    Far surfaces are no harder than near ones: a distance decides which cells are looked into, not how many.
+    A block of the one surface is compared with all blocks of the other: the nearest point of none of its points can
+    lie in a block that is farther from all of it than another block's far end; nor in such a cell. What is left, some
+    hundred cells, serves all points of the block, 16 at a time. First comes the cell that held what was nearest to the
+    last 16; then all cells that are nearer to their box than the worst of them has found, and nearer to one of them
+    than that one has found. All points of such a cell are compared with all 16 at once.
+
+    Far surfaces are hardly harder than near ones: a distance decides which cells are looked into, not how many.
 
 What it follows
     Branch and bound over boxes, as in J. H. Friedman, J. L. Bentley and R. A. Finkel, An algorithm for finding best
-    matches in logarithmic expected time, ACM TOMS 3, 1977, with one list of boxes for a whole cell of questions, as
-    in A. G. Gray and A. W. Moore, N-body problems in statistical learning, NIPS 2000 (dual trees).
+    matches in logarithmic expected time, ACM TOMS 3, 1977, with one list of boxes for many questions, as in A. G. Gray
+    and A. W. Moore, N-body problems in statistical learning, NIPS 2000 (dual trees).
 
 Cost
-    Some 10 operations for each pair of cells, and some 100 to 1000 for each point.
+    Some 2 ns for each pair of blocks and each word of bits that is not 0, and 100 to 300 ns for each point.
 
 Limits
-    Pairs of cells: whoever calls keeps cells to some thousands by making them larger.
+    Cells have up to 1023 voxels along an axis, and images up to 2^24. Room: some 10 bytes a point, and 4 bytes for
+    each cell of the image, of which there are fewer than words of bits.
 
 Importing this module needs numba. Whoever changes a kernel changes the number in its name too: compiled code is kept
 on disk under that name.
@@ -27,214 +33,424 @@ on disk under that name.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from ._jit import jit
-from .bits import between_64, ones
+from .beside import LANES, meet, reached, spread_largest
+from .bits import between_64, lowest, ones
 
 _ZERO, _ONE, _TOP = np.uint64(0), np.uint64(1), np.uint64(63)
 _LOW, _HIGH = np.uint8(1), np.uint8(255)
+# Where the place of a point along z and y begins in its word; the highest bits say that both surfaces have it.
+_AT_Z, _AT_Y, _PLACE = np.uint32(20), np.uint32(10), np.uint32(1023)
+_SHARED = np.uint32(30)
+
+
+class Cells(NamedTuple):
+    """The points of a surface, in cells, and those in blocks.
+
+    Parameters
+    ----------
+    points : (n,) ndarray of uint32
+        Places in the boxes of their cells; bit 30 is set where the other surface has the point, too.
+    order : (n,) ndarray of int32
+        Number of each point in array order among those that the other surface has not.
+    starts : (cells + 1,) ndarray of int32
+        First point of each cell, and the end.
+    firsts : (blocks + 1,) ndarray of int32
+        First cell of each block, and the end.
+    boxes, blocks : (6, cells) and (6, blocks) ndarray of float32
+        Boxes of cells and of blocks: smallest, then largest (z, y, x).
+    """
+
+    points: np.ndarray
+    order: np.ndarray
+    starts: np.ndarray
+    firsts: np.ndarray
+    boxes: np.ndarray
+    blocks: np.ndarray
+
+
+# Bits, and what is on the surface ---------------------------------------------------------------------------------
 
 
 @jit
-def pack_1(mask, wide, first, last, bits):
-    """Pack rows `first` to `last` of a mask (flat, bytes that are not 0 inside) into words of 64 voxels."""
+def pack_2(mask, wide, first, last, bits):
+    """Pack rows `first` to `last` of a mask (flat, bytes that are not 0 inside) into words of 64 voxels.
+
+    The words are 0 before; those that stay so are not touched, so that the system need not give memory for them.
+    """
     full = wide // 64
     left = wide - 64 * full
     for row in range(first, last):
         start = row * wide
         for w in range(full):
-            bits[row, w] = between_64(mask.ctypes.data + start + 64 * w, _LOW, _HIGH)
+            word = between_64(mask.ctypes.data + start + 64 * w, _LOW, _HIGH)
+            if word != _ZERO:
+                bits[row, w] = word
         if left:
             word = _ZERO
             for x in range(left):
                 word |= np.uint64(mask[start + 64 * full + x] != 0) << np.uint64(x)
-            bits[row, full] = word
+            if word != _ZERO:
+                bits[row, full] = word
 
 
 @jit
-def surface_1(bits, flat, first, last, out):
-    """Write the surface of a mask, planes `first` to `last`, and return how many voxels it has.
+def mark_1(places, low, bits):
+    """Set the bits of places (z, y, x), of which `low` is the first."""
+    for i in range(len(places)):
+        x = np.uint64(places[i, 2] - low[2])
+        bits[places[i, 0] - low[0], places[i, 1] - low[1], x >> np.uint64(6)] |= _ONE << (x & _TOP)
+
+
+@numba.njit(forceinline=True)
+def _surface(bits, axes, z, y, w):
+    """Return those of 64 voxels that have a neighbour along some axes outside of the mask; all where `axes` is 0."""
+    here = bits[z, y, w]
+    deep, tall, words = bits.shape
+    if here == _ZERO or axes == 0 or y == 0 or y == tall - 1:
+        return here
+    if axes == 3 and (z == 0 or z == deep - 1):
+        return here
+    before = bits[z, y, w - 1] >> _TOP if w > 0 else _ZERO
+    after = bits[z, y, w + 1] << _TOP if w < words - 1 else _ZERO
+    inner = (here << _ONE | before) & (here >> _ONE | after) & bits[z, y - 1, w] & bits[z, y + 1, w]
+    if axes == 3:
+        inner &= bits[z - 1, y, w] & bits[z + 1, y, w]
+    return here & ~inner
+
+
+# Points into cells -------------------------------------------------------------------------------------------------
+
+
+@jit
+def tally_1(bits, other, axes, numbers, counts):
+    """Count the points of a surface.
 
     Parameters
     ----------
-    bits, out : (z, y, words) ndarray of uint64
-        Mask and surface.
-    flat : bool
-        Whether there is no neighbour along z.
-    first, last : int
-        Planes.
+    bits, other : (z, y, words) ndarray of uint64
+        Mask, and the mask with which it shares points.
+    axes : {0, 2, 3}
+        Along how many axes there are neighbours; 0 where the bits are the surface.
+    numbers : tuple of ndarray of int64
+        What each z, y and x adds to the number of a cell. 64 neighbouring numbers are a block.
+    counts : ndarray of int32
+        Becomes the points of each cell.
+
+    Returns
+    -------
+    tuple of int
+        Points, how many of them are shared, and cells that have any.
     """
-    deep, tall, words = bits.shape
-    count = 0
-    for z in range(first, last):
-        edge_z = not flat and (z == 0 or z == deep - 1)
-        for y in range(tall):
-            edge = edge_z or y == 0 or y == tall - 1
-            for w in range(words):
-                here = bits[z, y, w]
-                if here == _ZERO or edge:
-                    out[z, y, w] = here
-                else:
-                    before = bits[z, y, w - 1] >> _TOP if w > 0 else _ZERO
-                    after = bits[z, y, w + 1] << _TOP if w < words - 1 else _ZERO
-                    inner = (here << _ONE | before) & (here >> _ONE | after) & bits[z, y - 1, w] & bits[z, y + 1, w]
-                    if not flat:
-                        inner &= bits[z - 1, y, w] & bits[z + 1, y, w]
-                    out[z, y, w] = here & ~inner
-                count += ones(out[z, y, w])
-    return count
-
-
-@jit
-def places_1(bits, out):
-    """Write the (z, y, x) of all ones into `out`, and return how many there are."""
-    count = 0
+    of_z, of_y, of_x = numbers
+    points = shared = cells = 0
     for z in range(bits.shape[0]):
         for y in range(bits.shape[1]):
             for w in range(bits.shape[2]):
-                word = bits[z, y, w]
-                while word:
-                    lowest = word & (~word + _ONE)
-                    out[count, 0] = z
-                    out[count, 1] = y
-                    out[count, 2] = 64 * w + ones(lowest - _ONE)
-                    count += 1
-                    word ^= lowest
-    return count
+                # Most words are: they must cost nothing.
+                if bits[z, y, w] == _ZERO:
+                    continue
+                word = _surface(bits, axes, z, y, w)
+                points += ones(word)
+                shared += ones(word & _surface(other, axes, z, y, w))
+                while word != _ZERO:
+                    cell = of_z[z] + of_y[y] + of_x[64 * w + lowest(word)]
+                    cells += counts[cell] == 0
+                    counts[cell] += 1
+                    word &= word - _ONE
+    return points, shared, cells
 
 
 @jit
-def boxes_1(places, starts, boxes):
-    """Write the box of each cell: the smallest and the largest (z, y, x) of its places.
+def part_1(counts, starts, firsts, cells):
+    """Turn the counts of all cells into where each begins; write the same for those that have points, and the numbers.
+
+    Return how many blocks there are.
+    """
+    cell = block = total = 0
+    for number in range(len(counts)):
+        if number & 63 == 0:
+            firsts[block] = cell
+        count = counts[number]
+        counts[number] = total
+        if count:
+            starts[cell], cells[cell] = total, number
+            total += count
+            cell += 1
+        if number & 63 == 63:
+            block += cell > firsts[block]
+    starts[cell] = total
+    firsts[block] = cell
+    return block
+
+
+@jit
+def place_1(bits, other, axes, numbers, inside, begins, points, order):
+    """Write the points of a surface, sorted by cells.
 
     Parameters
     ----------
-    places : (n, 3) ndarray of int64
-        In the order of the cells.
-    starts : (cells + 1,) ndarray of int64
-        First place of each cell, and the end.
-    boxes : (6, cells) ndarray of float64
-        Smallest, then largest.
+    bits, other, axes, numbers
+        As in `tally_1`.
+    inside : tuple of ndarray of uint32
+        What each z, y and x adds to the word of a point, whose place is that in its cell.
+    begins : ndarray of int32
+        Where each cell begins; becomes where it ends.
+    points, order : ndarray
+        As in `Cells`.
     """
-    for cell in range(boxes.shape[1]):
-        for axis in range(3):
-            low = high = places[starts[cell], axis]
-            for i in range(starts[cell] + 1, starts[cell + 1]):
-                low = min(low, places[i, axis])
-                high = max(high, places[i, axis])
-            boxes[axis, cell] = low
-            boxes[3 + axis, cell] = high
-
-
-@jit(forceinline=True)
-def _square(steps, spacing):
-    return (steps * spacing) * (steps * spacing)
-
-
-@jit(forceinline=True)
-def _gap(low, high, other_low, other_high):
-    """Return how many steps apart two stretches of an axis are."""
-    return max(0.0, other_low - high, low - other_high)
-
-
-@jit(fastmath={"nnan", "nsz"})
-def _compare_1(box, boxes, spacing, least):
-    """Write the least squared distance from a box to each of some others.
-
-    Return the square of what no point of the box is farther away than, from the nearest point in the others.
-    """
-    sz, sy, sx = spacing
-    bound = np.inf
-    for n in range(boxes.shape[1]):
-        near = _square(_gap(box[0], box[3], boxes[0, n], boxes[3, n]), sz)
-        near += _square(_gap(box[1], box[4], boxes[1, n], boxes[4, n]), sy)
-        least[n] = near + _square(_gap(box[2], box[5], boxes[2, n], boxes[5, n]), sx)
-        far = _square(max(box[3] - boxes[0, n], boxes[3, n] - box[0]), sz)
-        far += _square(max(box[4] - boxes[1, n], boxes[4, n] - box[1]), sy)
-        bound = min(bound, far + _square(max(box[5] - boxes[2, n], boxes[5, n] - box[2]), sx))
-    return bound
-
-
-@jit(fastmath={"nnan", "nsz"})
-def nearest_1(places, starts, boxes, others, other_starts, other_boxes, spacing, first, last, out):
-    """Write, for the places of cells `first` to `last`, the squared distance to the nearest of the others.
-
-    Parameters
-    ----------
-    places, starts, boxes : ndarray
-        Whose distances are wanted, as in `boxes_1`.
-    others : (3, m) ndarray of float64
-        z, y and x of the others, in the order of their cells.
-    other_starts, other_boxes : ndarray
-        As in `boxes_1`.
-    spacing : tuple of float
-        Size of a step along each axis.
-    first, last : int
-        Cells.
-    out : ndarray of float64
-        Of each place; in mm squared.
-    """
-    sz, sy, sx = spacing
-    cells = other_boxes.shape[1]
-    least, chosen = np.empty(cells), np.empty(cells, np.int64)
-    for cell in range(first, last):
-        bound = _compare_1(boxes[:, cell], other_boxes, spacing, least)
-        count = 0
-        for n in range(cells):
-            if least[n] <= bound:
-                chosen[count] = n
-                count += 1
-        order = chosen[:count][np.argsort(least[chosen[:count]])]
-        hint = order[0]
-        for i in range(starts[cell], starts[cell + 1]):
-            z, y, x = float(places[i, 0]), float(places[i, 1]), float(places[i, 2])
-            best = np.inf
-            found = hint
-            # The cell that held what was nearest to the place before comes first.
-            for k in range(-1, count):
-                n = hint if k < 0 else order[k]
-                if k >= 0:
-                    if least[n] >= best:
-                        break
-                    if n == hint:
-                        continue
-                near = _square(_gap(z, z, other_boxes[0, n], other_boxes[3, n]), sz)
-                near += _square(_gap(y, y, other_boxes[1, n], other_boxes[4, n]), sy)
-                near += _square(_gap(x, x, other_boxes[2, n], other_boxes[5, n]), sx)
-                if near >= best:
+    of_z, of_y, of_x = numbers
+    in_z, in_y, in_x = inside
+    rank = 0
+    for z in range(bits.shape[0]):
+        for y in range(bits.shape[1]):
+            for w in range(bits.shape[2]):
+                # Most words are: they must cost nothing.
+                if bits[z, y, w] == _ZERO:
                     continue
-                smallest = best
-                for j in range(other_starts[n], other_starts[n + 1]):
-                    here = _square(others[0, j] - z, sz) + _square(others[1, j] - y, sy)
-                    smallest = min(smallest, here + _square(others[2, j] - x, sx))
-                if smallest < best:
-                    best = smallest
-                    found = n
-            hint = found
-            out[i] = best
+                word = _surface(bits, axes, z, y, w)
+                both = word & _surface(other, axes, z, y, w)
+                while word != _ZERO:
+                    bit = lowest(word)
+                    shared = both >> np.uint64(bit) & _ONE
+                    x = 64 * w + bit
+                    cell = of_z[z] + of_y[y] + of_x[x]
+                    points[begins[cell]] = in_z[z] | in_y[y] | in_x[x] | np.uint32(shared << np.uint64(_SHARED))
+                    order[begins[cell]] = rank
+                    begins[cell] += 1
+                    rank += shared == _ZERO
+                    word &= word - _ONE
+
+
+@jit
+def boxes_2(cells, size, found):
+    """Write the boxes of cells and of blocks, and turn the places of points to those in their boxes.
+
+    Parameters
+    ----------
+    cells : (n, 3) ndarray of int64
+        Where along z, y and x each cell lies, in cells.
+    size : tuple of int
+        Voxels of a cell along each axis.
+    found : Cells
+        With points whose places are those in their cells.
+    """
+    for block in range(found.blocks.shape[1]):
+        for cell in range(found.firsts[block], found.firsts[block + 1]):
+            z0 = y0 = x0 = _PLACE
+            z1 = y1 = x1 = np.uint32(0)
+            for j in range(found.starts[cell], found.starts[cell + 1]):
+                z, y, x = _place(found.points[j])
+                z0, y0, x0 = min(z0, z), min(y0, y), min(x0, x)
+                z1, y1, x1 = max(z1, z), max(y1, y), max(x1, x)
+            for j in range(found.starts[cell], found.starts[cell + 1]):
+                found.points[j] -= z0 << _AT_Z | y0 << _AT_Y | x0
+            for axis, low, high in ((0, z0, z1), (1, y0, y1), (2, x0, x1)):
+                begin = cells[cell, axis] * size[axis]
+                found.boxes[axis, cell], found.boxes[3 + axis, cell] = begin + low, begin + high
+        first, end = found.firsts[block], found.firsts[block + 1]
+        for axis in range(3):
+            found.blocks[axis, block] = found.boxes[axis, first:end].min()
+            found.blocks[3 + axis, block] = found.boxes[3 + axis, first:end].max()
+
+
+@numba.njit(forceinline=True)
+def _place(point):
+    return point >> _AT_Z & _PLACE, point >> _AT_Y & _PLACE, point & _PLACE
+
+
+# The nearest -------------------------------------------------------------------------------------------------------
+
+
+@numba.njit(forceinline=True)
+def _larger(first, second):
+    return first if first > second else second
+
+
+@numba.njit(forceinline=True)
+def _bounds(low, high, other_low, other_high, step):
+    """Return the squares of the least and of the greatest distance that points of two stretches of an axis may have."""
+    near = _larger(_larger(other_low - high, low - other_high), 0.0) * step
+    far = _larger(high - other_low, other_high - low) * step
+    return near * near, far * far
+
+
+@jit(fastmath={"nnan", "nsz"})
+def _compare_2(box, boxes, first, last, spacing, near, far):
+    """Write the squares of how far a box lies from some others at least, and their points from each other at most."""
+    lows, highs = (boxes[0], boxes[1], boxes[2]), (boxes[3], boxes[4], boxes[5])
+    for k in range(last - first):
+        n = first + k
+        near_z, far_z = _bounds(box[0], box[3], lows[0][n], highs[0][n], spacing[0])
+        near_y, far_y = _bounds(box[1], box[4], lows[1][n], highs[1][n], spacing[1])
+        near_x, far_x = _bounds(box[2], box[5], lows[2][n], highs[2][n], spacing[2])
+        near[k] = near_z + near_y + near_x
+        far[k] = far_z + far_y + far_x
+
+
+@jit
+def _choose_1(box, others, spacing, near, far, cells, chosen):
+    """Write the numbers of all cells in which what is nearest to points of a box may lie, and their boxes.
+
+    `chosen` has 16 boxes in a row of six; behind the last come such that nothing reaches. Returns how many there are,
+    and which is the nearest.
+    """
+    blocks = others.blocks.shape[1]
+    _compare_2(box, others.blocks, 0, blocks, spacing, near, far)
+    bound, least, count, hint = far[:blocks].min(), np.inf, 0, 0
+    # The cells of the nearest block tell more of how far it is at most.
+    first = np.argmin(near[:blocks])
+    close = np.flatnonzero(near[:blocks] <= bound)
+    for n in range(-1, len(close)):
+        block = first if n < 0 else close[n]
+        begin, end = others.firsts[block], others.firsts[block + 1]
+        _compare_2(box, others.boxes, begin, end, spacing, near, far)
+        bound = min(bound, far[: end - begin].min())
+        if n < 0:
+            continue
+        for k in range(end - begin):
+            if near[k] <= bound:
+                if near[k] < least:
+                    least, hint = near[k], count
+                cells[count] = begin + k
+                for side in range(6):
+                    chosen[count // LANES, side, count % LANES] = others.boxes[side, begin + k]
+                count += 1
+    for n in range(count, -(-count // LANES) * LANES):
+        chosen[n // LANES, :, n % LANES] = np.inf
+    return count, hint
+
+
+@numba.njit(forceinline=True)
+def _scan(others, cell, spacing, group, best):
+    """Compare the points of a cell with 16."""
+    low_z, low_y, low_x = others.boxes[0, cell], others.boxes[1, cell], others.boxes[2, cell]
+    for j in range(others.starts[cell], others.starts[cell + 1]):
+        z, y, x = _place(others.points[j])
+        # Signed: there is an instruction for that.
+        z, y, x = low_z + np.int32(z), low_y + np.int32(y), low_x + np.int32(x)
+        meet(group, best, z, y, x, spacing)
+
+
+@numba.njit
+def _search(others, cells, chosen, count, hint, box, spacing, group):
+    """Find the least squares of 16 points, and return which of the chosen cells held one of the last.
+
+    `group` has their z, y and x, their least squares, and room for the largest of these, 16 times.
+    """
+    points, best, limits = group[0].ctypes.data, group[3].ctypes.data, group[4].ctypes.data
+    group[3] = np.inf
+    _scan(others, cells[hint], spacing, points, best)
+    spread_largest(best, limits)
+    latest = hint
+    for row in range(-(-count // LANES)):
+        near = reached(chosen[row, 0].ctypes.data, chosen[row, 3].ctypes.data, limits, box, spacing)
+        while near != _ZERO:
+            lane = lowest(near)
+            near &= near - _ONE
+            n, lanes = row * LANES + lane, chosen[row]
+            sides = (lanes[0, lane], lanes[1, lane], lanes[2, lane], lanes[3, lane], lanes[4, lane], lanes[5, lane])
+            if n != hint and reached(points, points, best, sides, spacing) != _ZERO:
+                before = group[3, 0]
+                _scan(others, cells[n], spacing, points, best)
+                spread_largest(best, limits)
+                latest = n if group[3, 0] < before else latest
+    return latest
+
+
+@numba.njit
+def _gather(found, j, cell, end, group, ranks):
+    """Fill 16 lanes with the next points that are not shared; return how many, the next point and its cell."""
+    lanes = 0
+    while j < end and lanes < LANES:
+        while j >= found.starts[cell + 1]:
+            cell += 1
+        if found.points[j] >> _SHARED == 0:
+            z, y, x = _place(found.points[j])
+            group[0, lanes] = found.boxes[0, cell] + np.int32(z)
+            group[1, lanes] = found.boxes[1, cell] + np.int32(y)
+            group[2, lanes] = found.boxes[2, cell] + np.int32(x)
+            ranks[lanes] = found.order[j]
+            lanes += 1
+        j += 1
+    if lanes:
+        for q in range(lanes, LANES):
+            group[0, q], group[1, q], group[2, q] = group[0, 0], group[1, 0], group[2, 0]
+    return lanes, j, cell
+
+
+@numba.njit(forceinline=True)
+def _around(values):
+    low = high = values[0]
+    for q in range(1, LANES):
+        low = values[q] if values[q] < low else low
+        high = values[q] if values[q] > high else high
+    return low, high
+
+
+@jit
+def nearest_2(found, others, spacing, first, last, out):
+    """Write how far the points of blocks `first` to `last` that are not shared lie from the nearest of the others.
+
+    Parameters
+    ----------
+    found, others : Cells
+        Whose distances are wanted, and from what.
+    spacing : tuple of float
+        Size of a step along each axis, in mm.
+    first, last : int
+        Blocks.
+    out : ndarray of float64
+        In mm, in the order of the points.
+    """
+    count = others.boxes.shape[1]
+    near, far = np.empty(max(count, others.blocks.shape[1])), np.empty(max(count, others.blocks.shape[1]))
+    cells, chosen = np.empty(count, np.int32), np.empty((-(-count // LANES), 6, LANES))
+    group, ranks = np.empty((5, LANES)), np.empty(LANES, np.int32)
+    for block in range(first, last):
+        cell = found.firsts[block]
+        j, end = found.starts[cell], found.starts[found.firsts[block + 1]]
+        lanes, j, cell = _gather(found, j, cell, end, group, ranks)
+        if lanes:
+            count, hint = _choose_1(found.blocks[:, block], others, spacing, near, far, cells, chosen)
+        while lanes:
+            (z0, z1), (y0, y1), (x0, x1) = _around(group[0]), _around(group[1]), _around(group[2])
+            hint = _search(others, cells, chosen, count, hint, (z0, y0, x0, z1, y1, x1), spacing, group)
+            for q in range(lanes):
+                out[ranks[q]] = np.sqrt(group[3, q])
+            lanes, j, cell = _gather(found, j, cell, end, group, ranks)
 
 
 class Surface(NamedTuple):
     """The compiled functions."""
 
     pack: Callable
-    surface: Callable
-    places: Callable
+    mark: Callable
+    tally: Callable
+    part: Callable
+    place: Callable
     boxes: Callable
     nearest: Callable
+    cells: type = Cells
 
 
 def build(key: tuple[str]) -> Surface:
     """Compile; there is one variant only."""
-    bits, place = np.zeros((1, 1, 1), np.uint64), np.zeros((1, 3), np.int64)
-    mask = np.zeros(1, np.uint8)
+    bits, mask, box = np.ones((1, 1, 1), np.uint64), np.zeros(1, np.uint8), np.zeros((6, 1), np.float32)
     # numba would compile anew for arrays that may be written and those that may not.
     mask.flags.writeable = False
-    pack_1(mask, 1, 0, 1, bits[0])
-    surface_1(bits, False, 0, 1, bits.copy())
-    places_1(bits, place)
-    starts, boxes = np.array([0, 1]), np.zeros((6, 1))
-    boxes_1(place, starts, boxes)
-    nearest_1(place, starts, boxes, np.zeros((3, 1)), starts, boxes, (1.0, 1.0, 1.0), 0, 1, np.zeros(1))
-    return Surface(pack_1, surface_1, places_1, boxes_1, nearest_1)
+    number, place = (np.zeros(64, np.int64),) * 3, (np.zeros(64, np.uint32),) * 3
+    counts, point = np.zeros(64, np.int32), np.zeros(1, np.uint32)
+    starts, firsts = np.zeros(2, np.int32), np.zeros(2, np.int32)
+    pack_2(mask, 1, 0, 1, bits[0])
+    mark_1(np.zeros((1, 3), np.int64), np.zeros(3, np.int64), bits)
+    tally_1(bits, bits, 0, number, counts)
+    part_1(counts, starts, firsts, np.zeros(1, np.int32))
+    place_1(bits, bits, 0, number, place, counts, point, np.zeros(1, np.int32))
+    cells = Cells(point, np.zeros(1, np.int32), starts, firsts, box, box.copy())
+    boxes_2(np.zeros((1, 3), np.int64), (1, 1, 1), cells)
+    nearest_2(cells, cells, (1.0, 1.0, 1.0), 0, 1, np.zeros(1))
+    return Surface(pack_2, mark_1, tally_1, part_1, place_1, boxes_2, nearest_2)
