@@ -170,6 +170,60 @@ def test_moments_of_whole_numbers_lose_nothing(rng):
             assert found.sd == pytest.approx(float(variance) ** 0.5, rel=1e-15)
 
 
+def exact_moments(values):
+    """Work out mean and variance in fractions."""
+    found = [Fraction(v) for v in values.tolist() if np.isfinite(v)]
+    mean = sum(found) / len(found)
+    return len(found), float(mean), sum((v - mean) ** 2 for v in found) / (len(found) - 1)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "u4", "q", "Q"])
+def test_moments_are_rounded_once(rng, monkeypatch, dtype):
+    """Values from the smallest to the largest of their type, against fractions; compiled and by numpy."""
+    kind = np.dtype(dtype)
+    if kind.itemsize < 8 or kind.kind == "f":
+        assert _moments.KERNELS.wait((dtype,)) is not None
+    for number in range(6):
+        if kind.kind == "f":
+            reach = np.log10(float(np.finfo(kind).max)) - 1
+            values = rng.normal(size=150) * 10.0 ** rng.uniform(-reach, reach, 150 if number % 2 else 1)
+            values[::11] = [
+                0,
+                np.nan,
+                np.inf,
+                -np.inf,
+                np.finfo(kind).smallest_subnormal,
+                1,
+                -1,
+                0.1,
+                3e9,
+                7,
+                2,
+                5,
+                1,
+                0,
+            ]
+        else:
+            info = np.iinfo(kind)
+            values = rng.integers(info.min, info.max, 150, kind, endpoint=True)
+        values, chosen = values.astype(kind), rng.random(150) < 0.8
+        count, mean, variance = exact_moments(values[chosen])
+        compiled = _moments.inside(values, chosen)
+        monkeypatch.setenv("LIGHTBOX_COMPILED", "0")
+        plain = _moments.inside(values, chosen)
+        monkeypatch.delenv("LIGHTBOX_COMPILED")
+        assert compiled == plain == _moments.moments([values[chosen][:40], values[chosen][40:]])
+        assert (compiled.count, compiled.mean) == (count, mean)
+        # A root of what was rounded once, rounded once.
+        assert abs(Fraction(compiled.sd) ** 2 - variance) <= variance / 2**51
+
+
+def test_deviation_of_the_largest_floats():
+    largest = np.finfo(np.float64).max
+    assert _moments.moments([np.array([largest, largest])]) == _moments.Moments(2, largest, 0.0)
+    assert _moments.moments([np.array([largest, -largest])]) == _moments.Moments(2, 0.0, np.inf)
+
+
 @pytest.mark.parametrize("shape", [(70, 9, 130), (40, 20, 3), (3, 50)])
 def test_moments_of_a_region_are_those_of_its_voxels(rng, shape):
     image = rng.integers(-(2**15), 2**15, shape).astype(np.int16)

@@ -172,6 +172,20 @@ def test_a_volume_that_is_thin_along_an_axis_has_no_steps_across(rng, compiled, 
     assert took
 
 
+def test_the_compiled_loop_keeps_its_state_in_the_result(rng, compiled, monkeypatch):
+    """No second picture of the region, with a mask of any type; and its voxels are told from those of no value."""
+    image = scene(rng, 3)
+    mask = (rng.random(image.shape) < 0.9) * np.int32(7)
+    mask[4, 5, 4] = 1
+    took, made = compiled(0), []
+    by_mean = _grow_mean.by_mean
+    monkeypatch.setattr(_grow_mean, "by_mean", lambda *a: made.append(by_mean(*a)) or made[0])
+    found = segmentation.region_grow(image, [(4, 5, 4)], criterion="mean", threshold=200, mask=mask)
+    assert np.shares_memory(found, made[0].inside)
+    np.testing.assert_array_equal(found, plain_mean(image, [(4, 5, 4)], 200, 6, mask))
+    assert took
+
+
 def test_a_compiler_that_fails_leaves_the_plain_loop(rng, monkeypatch):
     monkeypatch.setattr(_grow_mean, "_CHUNK", 5)
     monkeypatch.setattr(_grow_mean, "KERNELS", SimpleNamespace(get=lambda key: None, ask=lambda *a: None))

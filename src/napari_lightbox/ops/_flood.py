@@ -57,10 +57,12 @@ class Flood:
         # A neighbour may differ in x, too, where that is not one axis too many.
         near = [(dz, dy, int(far < rank)) for dz, dy, far in steps if 0 < far <= rank and (self.deep > 1 or not dz)]
         self.steps = np.array(near, np.int64).reshape(-1, 3)
-        # Only what rows that are reached need is ever written, and so takes memory.
-        self.bits, self.span = np.empty((rows, 3, words), np.uint64), np.empty((rows, 2), np.int32)
+        # Only what is reached is ever written, and so takes memory.
+        self.bits = np.empty((rows, 3, words), np.uint64)
+        self.opened, self.span = np.empty((rows, 2), np.int32), np.empty((rows, 2), np.int32)
         self.after, self.top = np.empty(rows, np.int32), np.empty(self.deep, np.int32)
         self.state = np.empty(0, np.uint8)
+        self.room = np.empty((2, words), np.uint64)
 
     def grow(self, first, last, seeds: np.ndarray, most: int | None = None) -> "Flooded | None":
         """Return the region between two values (of the image's type, both included; None for none) from the seeds.
@@ -73,17 +75,17 @@ class Flood:
         self.state = np.zeros(len(self.bits), np.uint8)
         self.top.fill(-1)
         waiting = self._begin(first, last, seeds)
-        rows = self.kernel.rows(self.bits, self.state, self.span, self.after, self.top)
-        shape, inside = (self.deep, self.tall, self.wide), 0 if self.mask is None else self.mask.ctypes.data
+        kept = (self.bits, self.state, self.opened, self.span, self.after, self.top, *self.room)
+        rows = self.kernel.rows(*(array.ctypes.data for array in kept), self.bits.shape[2])
+        inside = 0 if self.mask is None else self.mask.ctypes.data
+        picture = self.kernel.picture(self.image.ctypes.data, self.image.itemsize, first, last, inside, self.wide)
+        shape = self.deep, self.tall, self.wide
         limit = max(16, _CHUNK // self.bits.shape[2])
         most = self.image.size if most is None else most
         now = (int(seeds[0][0]) if len(self.shape) == 3 else 0, 1, waiting, 0)
         while now[2] and now[3] <= most:
             report("voxels", now[3])
-            now = self.kernel.flood(
-                *(self.image.ctypes.data, self.image.itemsize, first, last, inside, shape, self.steps, rows, now),
-                *(most, limit),
-            )
+            now = self.kernel.flood(picture, shape, self.steps, rows, now, most, limit)
         report("voxels", now[3])
         return Flooded(self, now[3]) if now[3] <= most else None
 
@@ -104,6 +106,7 @@ class Flood:
             self.bits[row, :2] = np.packbits(free, axis=1, bitorder="little").view(np.uint64)
             self.bits[row, 2] = 0
             self.state[row] = 3
+            self.opened[row] = 0, self.bits.shape[2]
             self.span[row] = min(columns) // 64, max(columns) // 64
             plane = row // self.tall
             self.after[row], self.top[plane] = self.top[plane], row
@@ -128,6 +131,7 @@ class Flooded:
 
     def __init__(self, flood: Flood, count: int) -> None:
         self.flood, self.count, self.stopped = flood, count, False
+        self._moments: _moments.Moments | None = None
 
     def whole(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return the region in an image of that shape, 0 and 1."""
@@ -135,27 +139,26 @@ class Flooded:
         flat, flood = result.reshape(-1), self.flood
 
         def work(rows: slice) -> None:
-            flood.kernel.paint(flood.bits, flood.state, flood.wide, rows.start, rows.stop, flat)
+            flood.kernel.paint(flood.bits, flood.state, flood.opened, flood.wide, rows.start, rows.stop, flat)
 
         _tiles.run(work, flood.parts(), "rows")
         return result
 
     def moments(self, image: np.ndarray) -> _moments.Moments:
         """Return the number, mean and deviation of the image's values in the region."""
+        if self._moments is None:
+            self._moments = self._measured(image)
+        return self._moments
+
+    def _measured(self, image: np.ndarray) -> _moments.Moments:
         flood = self.flood
-        if flood.kernel.sums is None:
-            found = np.flatnonzero(flood.state) // (1 if image.ndim == 2 else flood.tall)
-            box = slice(found[0], found[-1] + 1)
-            return _moments.moments([image[box][self.whole(image.shape)[box].view(bool)]])
-        like, found = flood.image.dtype.type(0), []
-
-        def work(rows: slice) -> None:
-            given = (flood.image.ctypes.data, flood.image.itemsize, like, flood.bits, flood.state, flood.wide)
-            found.append(flood.kernel.sums(*given, rows.start, rows.stop))
-
-        _tiles.run(work, flood.parts(), "rows")
-        total, upper, lower = (sum(part[n] for part in found) for n in range(3))
-        return _moments.of_sums(self.count, total, (upper << 32) + lower)
+        compiled = _moments.Compiled.of(flood.image, self.count)
+        if compiled is not None:
+            rows = flood.bits, flood.state, flood.opened, flood.wide
+            return compiled.run(lambda kernel, *ways: kernel.of_bits(*ways[:2], *rows, *ways[2:]), flood.parts())
+        found = np.flatnonzero(flood.state) // (1 if image.ndim == 2 else flood.tall)
+        box = slice(found[0], found[-1] + 1)
+        return _moments.inside(image[box], self.whole(image.shape)[box].view(bool))
 
 
 def solid(array: np.ndarray) -> np.ndarray:

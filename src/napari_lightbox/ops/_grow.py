@@ -39,7 +39,9 @@ class Grown:
     stopped: bool = False
 
     def whole(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Return the region in an image of that shape, 0 and 1."""
+        """Return the region in an image of that shape, 0 and 1: where it is that already, not a copy."""
+        if self.inside.shape == shape:
+            return self.inside.view(np.uint8)
         result = np.zeros(shape, np.uint8)
         result[self.box] = self.inside
         return result

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 
 from ..progress import report, track
-from . import _flood, _grow, _ready, _tiles
+from . import _flood, _grow, _moments, _ready, _tiles
 
 # Voxels that the plain loop takes before the compiled one is worth its compilation.
 KERNELS = _ready.Variants("grow", after=200_000)
@@ -76,7 +76,7 @@ def by_mean(
     else:
         compiled.take_over(plain)
     stopped = compiled.grow(threshold, most)
-    return _grow.Grown(compiled.region.view(bool), everywhere, stopped)
+    return _grow.Grown(compiled.result().view(bool), everywhere, stopped)
 
 
 def _readable(dtype: np.dtype) -> np.dtype:
@@ -163,21 +163,24 @@ class _Compiled:
     """The region as it grows in the compiled loop."""
 
     def __init__(self, kernel, image: np.ndarray, mask: np.ndarray | None, rank: int) -> None:
-        self.kernel, self.shape = kernel, (1,) * (3 - image.ndim) + image.shape
-        self.values = _read_only(_flood.solid(image.view(np.uint8) if image.dtype.kind == "b" else image))
-        self.mask = _read_only(np.empty(0, np.uint8) if mask is None else _flood.bytes_of(mask))
+        self.kernel, self.shape, self.mask = kernel, (1,) * (3 - image.ndim) + image.shape, mask
+        self.values = _moments.read_only(_flood.solid(image.view(np.uint8) if image.dtype.kind == "b" else image))
+        # Whole numbers of two bytes are added up as such: their sum is the same in a float.
+        self.add_as = int if self.values.dtype.kind in "iu" and self.values.dtype.itemsize <= 2 else float
         _, tall, wide = self.shape
         # There are no steps out of a single slice: the kernel looks for no border along z there.
         ways = [(-1, 0, 1) if n > 1 else (0,) for n in self.shape]
         steps = [(dz, dy, dx, (dz * tall + dy) * wide + dx) for dz, dy, dx in product(*ways)]
         near = [step for step in steps if 0 < np.count_nonzero(step[:3]) <= rank]
         self.steps = np.array(near, np.int64).reshape(-1, 4)
+        # What the region becomes is also where the kernel remembers what it need not try.
         self.region = np.zeros(image.shape, np.uint8)
         self.queue = np.zeros(_RING, np.int64)
-        self.now = (0, 0, 0.0, 0)
+        self.now = (0, 0, self.add_as(0), 0)
 
     def begin(self, seeds: np.ndarray) -> None:
         """Begin with the seeds."""
+        self._close()
         self.region[tuple(seeds.T)] = 1
         total = 0.0
         for value in self.values[np.ravel_multi_index(tuple(seeds.T), self.region.shape)].tolist():
@@ -186,15 +189,29 @@ class _Compiled:
 
     def take_over(self, plain: _Plain) -> None:
         """Go on from where the plain loop is."""
-        self.region = plain.result()
+        np.copyto(self.region, plain.result())
+        self._close()
         waiting = np.stack(np.unravel_index(np.array(plain.queue), plain.shape), axis=1) - 1
         self._wait(waiting, plain.total, plain.count)
+
+    def _close(self) -> None:
+        """Mark where no region may go."""
+        if self.mask is not None:
+            for slab in track(_tiles.slabs(self.region.shape, _SLAB), "slabs"):
+                np.copyto(self.region[slab], _OUTSIDE, where=self.mask[slab] == 0)
+
+    def result(self) -> np.ndarray:
+        """Return the region, 0 and 1."""
+        if self.mask is not None:
+            for slab in track(_tiles.slabs(self.region.shape, _SLAB), "slabs"):
+                self.region[slab] &= 1
+        return self.region
 
     def _wait(self, places: np.ndarray, total: float, count: int) -> None:
         places = np.pad(places, ((0, 0), (3 - places.shape[1], 0))).astype(np.int64)
         self._widen(2 * len(places))
         self.queue[: len(places)] = places[:, 0] << 2 * _BITS | places[:, 1] << _BITS | places[:, 2]
-        self.now = (0, len(places), float(total), int(count))
+        self.now = (0, len(places), self.add_as(total), int(count))
 
     def _widen(self, room: int) -> None:
         """Make the ring larger than `room`, and let it begin at its first place."""
@@ -214,16 +231,9 @@ class _Compiled:
             if self.now[1] - self.now[0] + len(self.steps) > len(self.queue):
                 self._widen(2 * len(self.queue))
             *now, stopped = self.kernel(
-                *(self.values, self.mask, flat, self.shape, self.steps, self.queue, self.now),
+                *(self.values, flat, self.shape, self.steps, self.queue, self.now, self.add_as(0)),
                 *(float(threshold), _COMPILED_CHUNK, most),
             )
             self.now = tuple(now)
         report("voxels", self.now[3])
         return stopped
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """Return an array flat, and not to be written: numba would compile anew for arrays that may be."""
-    flat = array.reshape(-1).view()
-    flat.flags.writeable = False
-    return flat

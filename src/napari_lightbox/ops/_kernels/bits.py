@@ -3,8 +3,8 @@
 Explicit vectors of LLVM do what a loop over 64 voxels means, in a handful of instructions where the machine has masks
 (AVX-512) or moves the signs of bytes into a word (SSE2, AVX2), and in more where it has neither.
 
-Importing this module needs numba. What is changed here changes the kernels that use it: their numbers (in `flood` and
-`surface`) must be changed with it, as compiled code is kept on disk under their names.
+Importing this module needs numba. What is changed here changes the kernels that use it: their numbers (in `flood`,
+`sums` and `surface`) must be changed with it, as compiled code is kept on disk under their names.
 """
 
 from collections.abc import Callable
@@ -99,18 +99,6 @@ def sums_64(typing, address, word, like):
 
 
 @intrinsic
-def whole_1(typing, address, like):
-    """Load one whole number."""
-
-    def generate(context, builder, signature, arguments):
-        value = builder.load(builder.inttoptr(arguments[0], context.get_value_type(like).as_pointer()))
-        value.align = context.get_abi_sizeof(value.type)
-        return builder.sext(value, ir.IntType(64)) if like.signed else builder.zext(value, ir.IntType(64))
-
-    return types.int64(types.intp, like), generate
-
-
-@intrinsic
 def ones(typing, word):
     """Count the ones of a word."""
 
@@ -133,3 +121,51 @@ def lowest(typing, word):
         return builder.call(function, [arguments[0], ir.Constant(flag, 1)])
 
     return types.int64(types.uint64), generate
+
+
+@intrinsic
+def fetch(typing, address):
+    """Ask for what lies at an address to be brought near; any address will do."""
+
+    def generate(context, builder, signature, arguments):
+        number = ir.IntType(32)
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # To be read, kept in all caches, data.
+        place = builder.inttoptr(arguments[0], pointer)
+        builder.call(fetch, [place, ir.Constant(number, 0), ir.Constant(number, 3), ir.Constant(number, 1)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
+
+
+@intrinsic
+def peek(typing, address, like):
+    """Load a number of the type of another from an address.
+
+    Where a kernel is made of several functions, numbers are passed: numba counts who holds an array at every call,
+    which takes longer than such functions do.
+    """
+    kind = types.unliteral(like)
+
+    def generate(context, builder, signature, arguments):
+        value = builder.load(builder.inttoptr(arguments[0], context.get_value_type(kind).as_pointer()))
+        value.align = context.get_abi_sizeof(value.type)
+        return value
+
+    return kind(types.intp, kind), generate
+
+
+@intrinsic
+def poke(typing, address, value):
+    """Store a number at an address."""
+    kind = types.unliteral(value)
+
+    def generate(context, builder, signature, arguments):
+        address, value = arguments
+        place = builder.inttoptr(address, value.type.as_pointer())
+        builder.store(value, place).align = context.get_abi_sizeof(value.type)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, kind), generate

@@ -15,8 +15,9 @@ The idea
     corner may be turned spread by one voxel to both sides before. Free voxels of a row always form whole runs, so
     that a row never has to be looked at again unless another row reaches it.
 
-    A row is compared with the two grey values when the flood first touches it or its neighbour, 64 voxels by one
-    comparison of vectors. So the time goes with the region and its border, not with the volume.
+    Words are compared with the two grey values when the flood first touches them, 64 voxels by one comparison of
+    vectors, and those of the next rows are asked for from memory before. So the time goes with the region and its
+    border, not with the volume.
 
 What it follows
     Scan-line filling (A. R. Smith, Tint fill, SIGGRAPH 1979) with runs held as bits; the carry of an addition as a
@@ -26,12 +27,13 @@ What it follows
 Cost
     Some 10 operations a word (64 voxels) for each visit of a row and each of its 4 (6 neighbours) or 8 (18 and 26)
     neighbouring rows; rows of a compact region are visited two or three times. Comparing costs one load, two
-    comparisons and one store of 8 bytes for 64 voxels. Growing by confidence spends a fifth of its time here (57 of 308
-    ms for five floods of 200 x 512 x 512 voxels on two threads), the rest on the region's exact mean and deviation.
+    comparisons and one store of 8 bytes for 64 voxels. A region of five million voxels in a volume of 200 x 512 x 512
+    takes 8 to 11 ms of one core, a good half of it waiting for memory. The state is passed by addresses: to pass
+    arrays, which numba counts the holders of at every call, took half as long again.
 
 Limits
     Rows run along the last axis: rows much shorter than 64 voxels waste most of a word. A maze with many thin walls
-    across the rows is visited many times. Three bits a voxel are kept, of which only touched rows are ever written: a
+    across the rows is visited many times. Three bits a voxel are kept, of which only touched words are ever written: a
     flood has to remember where it was, so this does grow with the region, to three eighths of the result at most.
 
 Importing this module needs numba. Whoever changes a kernel changes the number in its name too: compiled code is kept
@@ -44,152 +46,20 @@ from typing import NamedTuple
 import numpy as np
 
 from ._jit import jit
-from .bits import between_1, between_64, ones, spell_64, sums_64, whole_1
+from .bits import between_1, between_64, fetch, ones, peek, poke, spell_64
 
 _U = np.uint64
 _ZERO, _ONE, _TOP = _U(0), _U(1), _U(63)
 _BYTE_LOW, _BYTE_HIGH = np.uint8(1), np.uint8(255)
 # States of a row.
-_COMPARED, _WAITS = 1, 2
+_NEW, _COMPARED, _WAITS = np.uint8(0), np.uint8(1), np.uint8(2)
+_NUMBER = np.int32(0)
 # Places of its bits.
 _FREE, _FRESH, _DONE = 0, 1, 2
 
 
-@jit
-def _open_row_1(image, size, low, high, inside, wide, row, bits):
-    """Begin a row: free are the voxels between two values, and inside of the mask where there is one."""
-    first = row * wide
-    full = wide // 64
-    left = wide - 64 * full
-    for w in range(full):
-        word = between_64(image + (first + 64 * w) * size, low, high)
-        if inside:
-            word &= between_64(inside + first + 64 * w, _BYTE_LOW, _BYTE_HIGH)
-        bits[row, _FREE, w] = word
-    if left and full:
-        # The last 64 voxels of the row: the first of them belong to the word before.
-        last = first + wide - 64
-        word = between_64(image + last * size, low, high)
-        if inside:
-            word &= between_64(inside + last, _BYTE_LOW, _BYTE_HIGH)
-        bits[row, _FREE, full] = word >> _U(64 - left)
-    elif left:
-        word = _ZERO
-        for x in range(left):
-            bit = between_1(image + (first + x) * size, low, high)
-            if inside:
-                bit &= between_1(inside + first + x, _BYTE_LOW, _BYTE_HIGH)
-            word |= bit << _U(x)
-        bits[row, _FREE, 0] = word
-    for w in range(bits.shape[2]):
-        bits[row, _FRESH, w] = _ZERO
-        bits[row, _DONE, w] = _ZERO
-
-
-class Rows(NamedTuple):
-    """The state of a flood; only what belongs to rows with a state need be set.
-
-    Parameters
-    ----------
-    bits : (rows, 3, words) ndarray of uint64
-        Free, fresh and done bits of each row.
-    state : ndarray of uint8
-        Of each row: 1 once it was compared, 2 more while it waits.
-    span : (rows, 2) ndarray of int32
-        First and last word that may hold fresh bits, of the rows that wait.
-    after : (rows,) ndarray of int32
-        The row that waits behind a row in the same plane, or -1.
-    top : (planes,) ndarray of int32
-        The row of each plane that is to be taken next, or -1.
-    """
-
-    bits: np.ndarray
-    state: np.ndarray
-    span: np.ndarray
-    after: np.ndarray
-    top: np.ndarray
-
-
-@jit(forceinline=True)
-def _fill_row_1(rows, row, filled):
-    """Fill the free runs of a row that hold fresh bits; return the words in which that changed anything, and how much.
-
-    The fresh bits are taken off.
-    """
-    words = len(filled)
-    first, last = rows.span[row, 0], rows.span[row, 1]
-    carry = _ZERO
-    w = first
-    while w < words and (w <= last or carry):
-        free = rows.bits[row, _FREE, w]
-        seeds = (rows.bits[row, _FRESH, w] | carry) & free
-        rows.bits[row, _FRESH, w] = _ZERO
-        bits = (((free + seeds) ^ free) & free) | seeds
-        filled[w] = bits
-        carry = bits >> _TOP
-        w += 1
-    low, high, count = words, -1, 0
-    carry = _ZERO
-    w -= 1
-    while w >= 0 and (w >= first or carry):
-        free = rows.bits[row, _FREE, w]
-        bits = (filled[w] if w >= first else _ZERO) | (carry & free)
-        if (bits >> _ONE) & free & ~bits:
-            through = free
-            for far in (_U(1), _U(2), _U(4), _U(8), _U(16), _U(32)):
-                bits |= through & (bits >> far)
-                through &= through >> far
-        filled[w] = bits
-        if bits:
-            rows.bits[row, _FREE, w] = free & ~bits
-            rows.bits[row, _DONE, w] |= bits
-            count += ones(bits)
-            low = w
-            high = max(high, w)
-        carry = (bits & _ONE) << _TOP
-        w -= 1
-    return low, high, count
-
-
-@jit(forceinline=True)
-def _spread_1(filled, first, last, spread):
-    """Spread words `first` to `last` by one voxel to both sides; return the words that may hold any then."""
-    start, stop = max(first - 1, 0), min(last + 1, len(filled) - 1)
-    for w in range(start, stop + 1):
-        here = filled[w] if first <= w <= last else _ZERO
-        below = filled[w - 1] if first < w else _ZERO
-        above = filled[w + 1] if w < last else _ZERO
-        spread[w] = here | (here << _ONE) | (here >> _ONE) | (below >> _TOP) | (above << _TOP)
-    return start, stop
-
-
-@jit(forceinline=True)
-def _wet_1(rows, near, plane, bits, start, stop):
-    """Let what was filled reach a neighbouring row; return 1 if that waits from now on, 0 if it does or does not."""
-    first, last = len(bits), -1
-    for w in range(start, stop + 1):
-        new = bits[w] & rows.bits[near, _FREE, w]
-        if new:
-            rows.bits[near, _FRESH, w] |= new
-            first = min(first, w)
-            last = w
-    if last < 0:
-        return 0
-    if rows.state[near] & _WAITS:
-        rows.span[near, 0] = min(rows.span[near, 0], first)
-        rows.span[near, 1] = max(rows.span[near, 1], last)
-        return 0
-    rows.state[near] |= _WAITS
-    rows.span[near, 0] = first
-    rows.span[near, 1] = last
-    rows.after[near] = rows.top[plane]
-    rows.top[plane] = near
-    return 1
-
-
-@jit
-def flood_1(image, size, low, high, inside, shape, steps, rows, now, most, limit):
-    """Go on with a flood.
+class Picture(NamedTuple):
+    """Where a flood may go.
 
     Parameters
     ----------
@@ -201,13 +71,231 @@ def flood_1(image, size, low, high, inside, shape, steps, rows, now, most, limit
         Smallest and largest value of the region, of the type of the voxels.
     inside : int
         Address of a mask of bytes, or 0.
+    wide : int
+        Voxels of a row.
+    """
+
+    image: int
+    size: int
+    low: int | float
+    high: int | float
+    inside: int
+    wide: int
+
+
+class Rows(NamedTuple):
+    """The state of a flood, by addresses; only what belongs to rows with a state need be set.
+
+    Parameters
+    ----------
+    bits : int
+        Free, fresh and done bits of each row: (rows, 3, words) of uint64.
+    state : int
+        Of each row: 1 once some of it was compared, 2 more while it waits. (rows,) of uint8.
+    opened : int
+        First word that was compared and the one behind the last, of the rows of which any was: (rows, 2) of int32.
+    span : int
+        First and last word that may hold fresh bits, of the rows that wait: (rows, 2) of int32.
+    after : int
+        The row that waits behind a row in the same plane, or -1: (rows,) of int32.
+    top : int
+        The row of each plane that is to be taken next, or -1: (planes,) of int32.
+    filled, spread : int
+        Room for a row of words each.
+    words : int
+        Words of a row.
+    """
+
+    bits: int
+    state: int
+    opened: int
+    span: int
+    after: int
+    top: int
+    filled: int
+    spread: int
+    words: int
+
+
+@jit(forceinline=True)
+def _bits_2(rows, row, which, w):
+    """Return where a word of a row is."""
+    return rows.bits + 8 * ((3 * row + which) * rows.words + w)
+
+
+@jit(forceinline=True)
+def _number_2(address, place):
+    """Return a number of 32 bits of a list."""
+    return np.int64(peek(address + 4 * place, _NUMBER))
+
+
+@jit(forceinline=True)
+def _set_number_2(address, place, value):
+    """Set a number of 32 bits of a list."""
+    poke(address + 4 * place, np.int32(value))
+
+
+@jit
+def _compare_2(picture, rows, row, first, stop):
+    """Begin words `first` to `stop` of a row: free are the voxels between two values, and inside of a mask."""
+    image, size, low, high, inside, wide = picture
+    start = row * wide
+    for w in range(first, stop):
+        left = wide - 64 * w
+        if left >= 64:
+            word = between_64(image + (start + 64 * w) * size, low, high)
+            if inside:
+                word &= between_64(inside + start + 64 * w, _BYTE_LOW, _BYTE_HIGH)
+        elif w > 0:
+            # The last 64 voxels of the row: the first of them belong to the word before.
+            last = start + wide - 64
+            word = between_64(image + last * size, low, high)
+            if inside:
+                word &= between_64(inside + last, _BYTE_LOW, _BYTE_HIGH)
+            word >>= _U(64 - left)
+        else:
+            word = _ZERO
+            for x in range(left):
+                bit = between_1(image + (start + x) * size, low, high)
+                if inside:
+                    bit &= between_1(inside + start + x, _BYTE_LOW, _BYTE_HIGH)
+                word |= bit << _U(x)
+        poke(_bits_2(rows, row, _FREE, w), word)
+        poke(_bits_2(rows, row, _FRESH, w), _ZERO)
+        poke(_bits_2(rows, row, _DONE, w), _ZERO)
+
+
+@jit(forceinline=True)
+def _foresee_2(picture, rows, row, first, stop):
+    """Ask for words `first` to `stop` of a row to be brought near, for the time when they are compared."""
+    if peek(rows.state + row, _NEW) == _NEW:
+        start = picture.image + (row * picture.wide + 64 * first) * picture.size
+        for place in range(start, start + 64 * (stop - first) * picture.size, 64):
+            fetch(place)
+
+
+@jit
+def _open_2(picture, rows, row, first, stop):
+    """Compare what was not compared yet of words `first` to `stop` of a row, and of those between."""
+    if peek(rows.state + row, _NEW) == _NEW:
+        poke(rows.state + row, _COMPARED)
+        old_first, old_stop = stop, stop
+    else:
+        old_first, old_stop = _number_2(rows.opened, 2 * row), _number_2(rows.opened, 2 * row + 1)
+    if first < old_first:
+        _compare_2(picture, rows, row, first, old_first)
+        _set_number_2(rows.opened, 2 * row, first)
+    if stop > old_stop:
+        _compare_2(picture, rows, row, old_stop, stop)
+    _set_number_2(rows.opened, 2 * row + 1, max(stop, old_stop))
+
+
+@jit(forceinline=True)
+def _fill_row_2(picture, rows, row):
+    """Fill the free runs of a row that hold fresh bits; return the words in which that changed anything, and how much.
+
+    The fresh bits are taken off.
+    """
+    words, filled = rows.words, rows.filled
+    first, last = _number_2(rows.span, 2 * row), _number_2(rows.span, 2 * row + 1)
+    start, stop = _number_2(rows.opened, 2 * row), _number_2(rows.opened, 2 * row + 1)
+    carry = _ZERO
+    w = first
+    while w < words and (w <= last or carry):
+        if w >= stop:
+            _open_2(picture, rows, row, w, w + 1)
+        free = peek(_bits_2(rows, row, _FREE, w), _ZERO)
+        seeds = (peek(_bits_2(rows, row, _FRESH, w), _ZERO) | carry) & free
+        poke(_bits_2(rows, row, _FRESH, w), _ZERO)
+        bits = (((free + seeds) ^ free) & free) | seeds
+        poke(filled + 8 * w, bits)
+        carry = bits >> _TOP
+        w += 1
+    low, high, count = words, -1, 0
+    carry = _ZERO
+    w -= 1
+    while w >= 0 and (w >= first or carry):
+        if w < start:
+            _open_2(picture, rows, row, w, w + 1)
+        free = peek(_bits_2(rows, row, _FREE, w), _ZERO)
+        bits = carry & free
+        if w >= first:
+            bits |= peek(filled + 8 * w, _ZERO)
+        if (bits >> _ONE) & free & ~bits:
+            through = free
+            for far in (_U(1), _U(2), _U(4), _U(8), _U(16), _U(32)):
+                bits |= through & (bits >> far)
+                through &= through >> far
+        poke(filled + 8 * w, bits)
+        if bits:
+            poke(_bits_2(rows, row, _FREE, w), free & ~bits)
+            done = _bits_2(rows, row, _DONE, w)
+            poke(done, peek(done, _ZERO) | bits)
+            count += ones(bits)
+            low = w
+            high = max(high, w)
+        carry = (bits & _ONE) << _TOP
+        w -= 1
+    return low, high, count
+
+
+@jit(forceinline=True)
+def _spread_2(rows, first, last):
+    """Spread filled words `first` to `last` by one voxel to both sides; return the words that may hold any then."""
+    filled = rows.filled
+    start, stop = max(first - 1, 0), min(last + 1, rows.words - 1)
+    for w in range(start, stop + 1):
+        here = peek(filled + 8 * w, _ZERO) if first <= w <= last else _ZERO
+        below = peek(filled + 8 * (w - 1), _ZERO) if first < w else _ZERO
+        above = peek(filled + 8 * (w + 1), _ZERO) if w < last else _ZERO
+        poke(rows.spread + 8 * w, here | (here << _ONE) | (here >> _ONE) | (below >> _TOP) | (above << _TOP))
+    # Words beside the filled ones that nothing was spread into need not be compared.
+    start += start < first and peek(rows.spread + 8 * start, _ZERO) == _ZERO
+    stop -= stop > last and peek(rows.spread + 8 * stop, _ZERO) == _ZERO
+    return start, stop
+
+
+@jit(forceinline=True)
+def _wet_2(rows, near, plane, bits, start, stop):
+    """Let what was filled reach a neighbouring row; return 1 if that waits from now on, 0 if it does or does not."""
+    first, last = rows.words, -1
+    for w in range(start, stop + 1):
+        new = peek(bits + 8 * w, _ZERO) & peek(_bits_2(rows, near, _FREE, w), _ZERO)
+        if new:
+            fresh = _bits_2(rows, near, _FRESH, w)
+            poke(fresh, peek(fresh, _ZERO) | new)
+            first = min(first, w)
+            last = w
+    if last < 0:
+        return 0
+    state = peek(rows.state + near, _NEW)
+    if state & _WAITS:
+        _set_number_2(rows.span, 2 * near, min(_number_2(rows.span, 2 * near), first))
+        _set_number_2(rows.span, 2 * near + 1, max(_number_2(rows.span, 2 * near + 1), last))
+        return 0
+    poke(rows.state + near, np.uint8(state | _WAITS))
+    _set_number_2(rows.span, 2 * near, first)
+    _set_number_2(rows.span, 2 * near + 1, last)
+    _set_number_2(rows.after, near, _number_2(rows.top, plane))
+    _set_number_2(rows.top, plane, near)
+    return 1
+
+
+@jit
+def flood_2(picture, shape, steps, rows, now, most, limit):
+    """Go on with a flood.
+
+    Parameters
+    ----------
+    picture : Picture
+        Where it may go.
     shape : tuple of int
         (z, y, x).
     steps : (n, 3) ndarray of int64
         For each neighbouring row, the steps in z and in y, and by how many voxels (0 or 1) a neighbour there may
         differ in x.
     rows : Rows
-        State; the rows of the seeds are compared and wait.
+        State; the words of the seeds are compared, and their rows wait.
     now : tuple of int
         More state: the plane that is worked on, the direction in which the next one lies (1 or -1), the number of
         rows that wait, and of voxels that have joined.
@@ -219,127 +307,85 @@ def flood_1(image, size, low, high, inside, shape, steps, rows, now, most, limit
     tuple of int
         The new state.
     """
-    deep, tall, wide = shape
+    deep, tall, _ = shape
     z, way, waiting, count = now
-    filled, spread = np.empty(rows.bits.shape[2], np.uint64), np.empty(rows.bits.shape[2], np.uint64)
     corners = np.any(steps[:, 2] > 0)
     while waiting > 0 and limit > 0 and count <= most:
-        row = rows.top[z]
+        row = _number_2(rows.top, z)
         if row < 0:
             # Up through the planes, and down again.
             if z + way < 0 or z + way >= deep:
                 way = -way
             z += way if deep > 1 else 0
             continue
-        rows.top[z] = rows.after[row]
+        _set_number_2(rows.top, z, _number_2(rows.after, row))
         waiting -= 1
         limit -= 1
-        rows.state[row] = _COMPARED
-        first, last, more = _fill_row_1(rows, row, filled)
+        poke(rows.state + row, _COMPARED)
+        first, last, more = _fill_row_2(picture, rows, row)
         count += more
-        start, stop = _spread_1(filled, first, last, spread) if corners else (first, last)
+        start, stop = _spread_2(rows, first, last) if corners else (first, last)
         y = row - z * tall
         for number in range(len(steps)):
             near_z, near_y = z + steps[number, 0], y + steps[number, 1]
             if near_z < 0 or near_z >= deep or near_y < 0 or near_y >= tall:
                 continue
             near = near_z * tall + near_y
-            if rows.state[near] == 0:
-                rows.state[near] = _COMPARED
-                _open_row_1(image, size, low, high, inside, wide, near, rows.bits)
             if steps[number, 2]:
-                waiting += _wet_1(rows, near, near_z, spread, start, stop)
+                _open_2(picture, rows, near, start, stop + 1)
+                waiting += _wet_2(rows, near, near_z, rows.spread, start, stop)
             else:
-                waiting += _wet_1(rows, near, near_z, filled, first, last)
+                if peek(rows.state + near, _NEW) == _NEW:
+                    if near_y + 1 < tall:
+                        _foresee_2(picture, rows, near + 1, first, last + 1)
+                    if near_y > 0:
+                        _foresee_2(picture, rows, near - 1, first, last + 1)
+                _open_2(picture, rows, near, first, last + 1)
+                waiting += _wet_2(rows, near, near_z, rows.filled, first, last)
     return z, way, waiting, count
 
 
 @jit
-def paint_1(bits, state, wide, first, last, out):
+def paint_2(bits, state, opened, wide, first, last, out):
     """Write the region into rows `first` to `last` of `out`, flat bytes that are 0."""
-    full = wide // 64
-    left = wide - 64 * full
     for row in range(first, last):
         if state[row] == 0:
             continue
         start = row * wide
-        for w in range(full):
-            if bits[row, _DONE, w]:
-                spell_64(out.ctypes.data + start + 64 * w, bits[row, _DONE, w])
-        if left and full:
-            word = (bits[row, _DONE, full - 1] >> _U(left)) | (bits[row, _DONE, full] << _U(64 - left))
-            spell_64(out.ctypes.data + start + wide - 64, word)
-        for x in range(left if full == 0 else 0):
-            out[start + x] = (bits[row, _DONE, 0] >> _U(x)) & _ONE
-
-
-@jit
-def sums_1(image, size, like, bits, state, wide, first, last):
-    """Add up the values of the region in some rows, exactly.
-
-    Parameters
-    ----------
-    image, size : int
-        As in `flood_1`.
-    like : int
-        A number of the type of the voxels: whole numbers of at most 32 bits.
-    bits, state : ndarray
-        From `Rows`.
-    wide : int
-        Voxels of a row.
-    first, last : int
-        Rows.
-
-    Returns
-    -------
-    tuple of int
-        The sum; and of the squares, the sums of their upper and of their lower 32 bits.
-    """
-    total, upper, lower = np.int64(0), np.int64(0), np.int64(0)
-    full = wide // 64
-    left = wide - 64 * full
-    for row in range(first, last):
-        if state[row] == 0:
-            continue
-        start = row * wide
-        for w in range(full):
-            if bits[row, _DONE, w]:
-                a, b, c = sums_64(image + (start + 64 * w) * size, bits[row, _DONE, w], like)
-                total, upper, lower = total + a, upper + b, lower + c
-        if left and full:
-            word = bits[row, _DONE, full] << _U(64 - left)
-            a, b, c = sums_64(image + (start + wide - 64) * size, word, like)
-            total, upper, lower = total + a, upper + b, lower + c
-        for x in range(left if full == 0 else 0):
-            if (bits[row, _DONE, 0] >> _U(x)) & _ONE:
-                value = whole_1(image + (start + x) * size, like)
-                square = _U(value * value)
-                total += value
-                upper += np.int64(square >> _U(32))
-                lower += np.int64(square & _U(0xFFFFFFFF))
-    return total, upper, lower
+        for w in range(opened[row, 0], opened[row, 1]):
+            word, left = bits[row, _DONE, w], wide - 64 * w
+            if not word:
+                continue
+            if left >= 64:
+                spell_64(out.ctypes.data + start + 64 * w, word)
+            elif w > 0:
+                # The last 64 voxels of the row: the first of them belong to the word before.
+                before = bits[row, _DONE, w - 1] if w > opened[row, 0] else _ZERO
+                spell_64(out.ctypes.data + start + wide - 64, (before >> _U(left)) | (word << _U(64 - left)))
+            else:
+                for x in range(left):
+                    out[start + x] = (word >> _U(x)) & _ONE
 
 
 class Flood(NamedTuple):
-    """The compiled functions for one type of voxel; `sums` is None where sums would not be exact."""
+    """The compiled functions for one type of voxel."""
 
+    picture: type
     rows: type
     flood: Callable
     paint: Callable
-    sums: Callable | None
 
 
 def build(key: tuple[str]) -> Flood:
     """Compile for one type of voxel, such as ``("i2",)``."""
     dtype = np.dtype(key[0])
     bits, state = np.zeros((1, 3, 1), np.uint64), np.zeros(1, np.uint8)
-    none = np.full(1, -1, np.int32)
-    rows = Rows(bits, state, np.zeros((1, 2), np.int32), none, none.copy())
+    pair, none = np.zeros((1, 2), np.int32), np.full(1, -1, np.int32)
+    room = np.zeros(1, np.uint64)
+    rows = Rows(*(array.ctypes.data for array in (bits, state, pair, pair.copy(), none, none, room, room)), 1)
     voxel, one = np.zeros(1, dtype), dtype.type(1)
-    steps = np.zeros((1, 3), np.int64)
-    flood_1(voxel.ctypes.data, dtype.itemsize, one, one, 0, (1, 1, 1), steps, rows, (0, 1, 0, 0), 1, 1)
-    paint_1(bits, state, 1, 0, 1, state.copy())
-    if dtype.kind not in "iu" or dtype.itemsize > 4:
-        return Flood(Rows, flood_1, paint_1, None)
-    sums_1(voxel.ctypes.data, dtype.itemsize, one, bits, state, 1, 0, 1)
-    return Flood(Rows, flood_1, paint_1, sums_1)
+    picture = Picture(voxel.ctypes.data, dtype.itemsize, one, one, 0, 1)
+    # Nothing waits: nothing is touched.
+    flood_2(picture, (1, 1, 1), np.zeros((1, 3), np.int64), rows, (0, 1, 0, 0), 1, 1)
+    paint_2(bits, state, pair, 1, 0, 1, state.copy())
+    return Flood(Picture, Rows, flood_2, paint_2)
