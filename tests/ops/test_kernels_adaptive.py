@@ -144,3 +144,23 @@ def test_what_has_no_kernel_goes_the_plain_way():
     assert _adaptive.compiled(one, 33, "reflect") is None
     assert _adaptive.compiled(one[0], 5, "reflect") is None
     assert _adaptive.compiled(one[None, None], 5, "reflect") is None
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_first_windows_equal_those_worked_out_pass_by_pass(rng, flat):
+    from napari_lightbox.ops._kernels.adaptive import first_2
+    from napari_lightbox.ops._kernels.emit import lanes
+    from napari_lightbox.ops._kernels.first import first_windows_1
+
+    vector = lanes(np.dtype("i2"))
+    for more, values in ((0, 6), (1, 6), (7, 100), (vector, 6), (2 * vector - 1, 100)):
+        shape, reach = (1 if flat else 3, 19, vector + more), (0 if flat else 2, 2, 2)
+        voxels = rng.integers(0, values, [n + 2 * r for n, r in zip(shape, reach, strict=True)], np.int16)
+        middle = rng.integers(0, values, shape, np.int16)
+        truth, found = np.empty_like(middle), np.empty_like(middle)
+        truth_open, found_open = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+        count = first_2(voxels, reach, middle, truth, truth_open, np.empty((4, voxels[0].size), np.int16))
+        assert count == truth_open.sum()
+        assert first_windows_1(voxels, reach, middle, found, found_open, vector) == count
+        np.testing.assert_array_equal(found, truth)
+        np.testing.assert_array_equal(found_open, truth_open)

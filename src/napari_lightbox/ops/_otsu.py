@@ -17,9 +17,12 @@ KERNELS.usual_for("otsu", lambda dtype, ndim: [key] if (key := _key_of(dtype)) e
 _TYPES = {np.dtype(code) for code in ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")}
 # Widest range of whole numbers that is counted value by value without sorting.
 _DENSE = 1 << 22
-# Voxels counted at once; in numpy few enough to stay in a core's cache.
+# Voxels counted at once; in numpy few enough to stay in a core's cache, compiled so many that it takes as long as to
+# begin another thread.
 _SLAB = 1 << 18
-_COMPILED_SLAB = 1 << 19
+_COMPILED_SLAB = 1 << 20
+# Voxels up to which looking for their range takes less time than to make, add up and search tables of 65,536 places.
+_FEW = 1 << 22
 # What a table of 32 bits can count.
 _MOST = (1 << 32) - 1
 # Widest range that the compiled loop counts: its table has to stay in the cache, too.
@@ -69,7 +72,8 @@ def histogram(image: np.ndarray) -> Histogram:
     slabs = _tiles.slabs(image.shape, _SLAB if kernel is None else _COMPILED_SLAB)
     if image.dtype.kind in "iu" and image.dtype.itemsize <= 2:
         limits = np.iinfo(image.dtype)
-        return _dense(image, slabs, limits.min, limits.max, kernel)
+        low, high = (image.min(), image.max()) if image.size <= _FEW else (limits.min, limits.max)
+        return _dense(image, slabs, low, high, kernel)
     low, high, whole = _range(image, slabs, kernel)
     if low == high:
         return Histogram(np.zeros(1), np.array([image.size]), np.array([low]))

@@ -8,6 +8,7 @@ types of one width. Tiles with NaN, which has no place in an order, are left to 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -81,8 +82,9 @@ def usual_keys(dtype: np.dtype, ndim: int) -> list[Key]:
     return [] if found is None else [found[1]]
 
 
-for _operation in ("median", "adaptive_median"):
-    KERNELS.usual_for(_operation, usual_keys)
+# Pictures have a kernel of their own for the median, see `_squares`.
+KERNELS.usual_for("median", lambda dtype, ndim: usual_keys(dtype, ndim) if ndim == 3 else [])
+KERNELS.usual_for("adaptive_median", usual_keys)
 
 
 class Numbers:
@@ -101,15 +103,18 @@ class Numbers:
     def __init__(self, image: np.ndarray, reach: Sequence[int], mode: str) -> None:
         self.voxel = image.dtype
         self.dtype, self.kind = stand_in(image.dtype)
-        self.image, self.reach = image.view(self.dtype), reach
-        # Which voxel stands at each place along an axis, from the first of the surroundings on.
-        self._index = [
-            _tiles.border_index(-r, n + r, n, mode).astype(np.int64) for r, n in zip(reach, image.shape, strict=True)
-        ]
+        self.image, self.reach, self.mode = image.view(self.dtype), reach, mode
         self._first_bit = self.dtype.type(128 if self.dtype.kind == "u" else np.iinfo(self.dtype).min)
         # What stands for infinity in floats of this width: no number but NaN lies beyond it, on either side.
         width = max(2, self.dtype.itemsize)
         self.infinity = np.array(np.inf, f"f{width}").view(f"i{width}").astype(self.dtype)[()]
+
+    @cached_property
+    def _index(self) -> list[np.ndarray]:
+        """Which voxel stands at each place along an axis, from the first of the surroundings on."""
+        shape = self.image.shape
+        places = (_tiles.border_index(-r, n + r, n, self.mode) for r, n in zip(self.reach, shape, strict=True))
+        return [index.astype(np.int64) for index in places]
 
     def shape(self, block: _tiles.Block) -> tuple[int, ...]:
         """Return the shape of a block with its surroundings."""

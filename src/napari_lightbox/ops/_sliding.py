@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import ndimage
 
-from . import _ranks, _tiles
+from . import _ranks, _squares, _tiles
 from ._ready import Variants
 
 # Voxels of windows after which compiling is worth its while: some seconds of the plain way.
@@ -162,6 +162,9 @@ def run(
     result, plain, plain_tile
         As for `_ranks.run`.
     """
-    small = _ranks.axes_and_key(image.dtype, sizes, rank) is not None
-    find = _ranks.compiled if small else compiled
+    find = compiled
+    if _squares.serves(image, sizes):
+        find = _squares.compiled
+    elif _ranks.axes_and_key(image.dtype, sizes, rank) is not None:
+        find = _ranks.compiled
     _ranks.run(lambda: find(image, sizes, rank, mode), result, plain, plain_tile)

@@ -51,7 +51,8 @@ def border_index(start: int, stop: int, size: int, mode: str) -> np.ndarray:
     """
     index = np.arange(start, stop)
     if mode == "nearest" or (size == 1 and mode != "constant"):
-        return np.clip(index, 0, size - 1)
+        # Several times as fast as np.clip for short axes.
+        return np.minimum(np.maximum(index, 0), size - 1)
     if mode == "wrap":
         return index % size
     if mode == "reflect":

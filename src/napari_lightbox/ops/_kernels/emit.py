@@ -127,17 +127,77 @@ def constants(count: int, design: Callable[..., tuple[int, ...]]) -> Callable:
     return emitted
 
 
-def _write(builder: ir.IRBuilder, block: Block, voxel: types.Integer, sources: list, targets: list) -> None:
+class Code:
+    """What a function's machine code is written with: vectors of one type of voxel.
+
+    Parameters
+    ----------
+    builder : IRBuilder
+        Where the code goes.
+    voxel : types.Integer or types.Float
+        The type.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, voxel: types.Number) -> None:
+        self.builder, self.voxel = builder, voxel
+        self.size, self.is_float = voxel.bitwidth // 8, isinstance(voxel, types.Float)
+        self.lanes = _vector_bytes() // self.size
+        kinds = {32: ir.FloatType(), 64: ir.DoubleType()}
+        self.vector = ir.VectorType(
+            kinds[voxel.bitwidth] if self.is_float else ir.IntType(voxel.bitwidth),
+            self.lanes,
+        )
+
+    def _place(self, start: ir.Value, offset: int) -> ir.Value:
+        address = self.builder.add(start, ir.Constant(start.type, offset))
+        return self.builder.inttoptr(address, self.vector.as_pointer())
+
+    def load(self, start: ir.Value, offset: int) -> ir.Value:
+        """Read the vector that lies so many bytes behind an address."""
+        return self.builder.load(self._place(start, offset), align=1)
+
+    def store(self, value: ir.Value, start: ir.Value, offset: int) -> None:
+        """Write the vector that lies so many bytes behind an address."""
+        self.builder.store(value, self._place(start, offset), align=1)
+
+    def less(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Say for each voxel of two vectors whether the first one is smaller."""
+        if self.is_float:
+            return self.builder.fcmp_ordered("<", a, b)
+        compare = self.builder.icmp_signed if self.voxel.signed else self.builder.icmp_unsigned
+        return compare("<", a, b)
+
+    def pick(self, kind: str, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Return the smaller ("low") or the larger ("high") one of two."""
+        return self.builder.select(self.less(a, b) if kind == "low" else self.less(b, a), a, b)
+
+    def any_nan(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Return a number of 64 bits, 0 where neither of two vectors of fractions holds a NaN."""
+        found = self.builder.fcmp_unordered("uno", a, b)
+        return self.builder.zext(self.builder.bitcast(found, ir.IntType(self.lanes)), ir.IntType(64))
+
+    def run(self, block: Block, lists: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        """Run vectors through a network, as `Block.evaluate` does."""
+        block.network.prune([wire for wires in block.outputs for wire in wires])
+        values: dict[Wire, ir.Value] = {}
+        for wires, given in zip(block.inputs, lists, strict=True):
+            values.update(zip(wires, given, strict=True))
+        for kind, made, a, b in block.network.steps:
+            values[made] = self.pick(kind, values[a], values[b])
+        return [[values[wire] for wire in wires] for wires in block.outputs]
+
+
+def _write(
+    builder: ir.IRBuilder,
+    block: Block,
+    voxel: types.Integer,
+    sources: list,
+    targets: list,
+) -> None:
     """Write the code of a block."""
-    size = voxel.bitwidth // 8
-    vector = ir.VectorType(ir.IntType(voxel.bitwidth), _vector_bytes() // size)
-    compare = builder.icmp_signed if voxel.signed else builder.icmp_unsigned
+    code = Code(builder, voxel)
     block.network.prune([wire for wires in block.outputs for wire in wires])
-
-    def place(start: ir.Value, offset: int) -> ir.Value:
-        return builder.inttoptr(builder.add(start, ir.Constant(start.type, offset)), vector.as_pointer())
-
-    step = size if block.sliding else _vector_bytes()
+    step = code.size if block.sliding else _vector_bytes()
     inputs = {
         wire: (start, step * i)
         for start, wires in zip(sources, block.inputs, strict=True)
@@ -146,16 +206,16 @@ def _write(builder: ir.IRBuilder, block: Block, voxel: types.Integer, sources: l
     values: dict[Wire, ir.Value] = {}
 
     def value(wire: Wire) -> ir.Value:
+        # Only what is used, and when it is first used: that keeps registers free.
         if wire not in values:
-            values[wire] = builder.load(place(*inputs[wire]), align=1)
+            values[wire] = code.load(*inputs[wire])
         return values[wire]
 
     for kind, made, a, b in block.network.steps:
-        first, second = value(a), value(b)
-        values[made] = builder.select(compare("<" if kind == "low" else ">", first, second), first, second)
+        values[made] = code.pick(kind, value(a), value(b))
     for start, wires in zip(targets, block.outputs, strict=True):
         for i, wire in enumerate(wires):
-            builder.store(value(wire), place(start, i * _vector_bytes()), align=1)
+            code.store(value(wire), start, i * _vector_bytes())
 
 
 @intrinsic

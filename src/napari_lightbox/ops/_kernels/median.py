@@ -41,8 +41,8 @@ Cost
 Comparisons for each vector of voxels: 17 for 3 x 3, 59 for 5 x 5, 153 for 7 x 7, 84 for 3 x 3 x 3, 497 for 5 x 5 x 5
 and 1756 for 7 x 7 x 7. A core that finds 115 G minima or maxima of int16 a second cannot do 3 x 3 x 3 in less than 0.73
 ns a voxel and 5 x 5 x 5 in less than 4.3; measured are 0.75 and 4.4 while all stays in its cache, and 1.5 and 5.6 for a
-volume of 17 MB, where the rest goes to copying tiles with their surroundings and to memory. Of 3 x 3 of uint8, 0.07 ns
-are comparisons, 0.1 loads and stores of runs, and 0.2 copies: there the copying decides, not the network.
+volume of 17 MB, where the rest goes to copying tiles with their surroundings and to memory. Squares of 3 x 3
+have a kernel of their own, see `squares`: there the copying would decide, not the network.
 
 Limits
 ------
