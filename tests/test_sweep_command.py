@@ -6,44 +6,25 @@ import re
 
 import numpy as np
 import pytest
+from tiny_model import write_tiny
 
 import napari_lightbox as lb
 from napari_lightbox.cli import main
 from napari_lightbox.models import sweep
 from napari_lightbox.report.sweeps import curve_svg, write_sweep
 
-torch = pytest.importorskip("torch")
-safetensors_torch = pytest.importorskip("safetensors.torch")
+pytest.importorskip("torch")
+pytest.importorskip("safetensors.torch")
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder with an image, its labels, and a model with random weights."""
-    from napari_lightbox.models.networks import build
-
-    (tmp_path / "tiny").mkdir()
-    torch.manual_seed(4)
-    network = build("unet", dims=2, out_channels=2, channels=(4, 8), norm="batch")
-    safetensors_torch.save_file(network.state_dict(), tmp_path / "tiny" / "weights.safetensors")
-    card = {
-        "name": "tiny",
-        "version": "1",
-        "licence": "-",
-        "loader": "safetensors",
-        "weights": "weights.safetensors",
-        "sha256": None,
-        "architecture": {"name": "unet", "args": {"dims": 2, "out_channels": 2, "channels": [4, 8], "norm": "batch"}},
-        "input": {"dims": 2, "channels": [{"name": "image", "intensity": {"rule": "window", "low": 0, "high": 100}}],
-                  "divisible_by": 2},
-        "window": {"size": [16, 16], "overlap": 0},
-        "output": {"kind": "labels", "labels": {"1": "<thing>"}},
-    }  # fmt: skip
-    (tmp_path / "tiny" / "card.json").write_text(json.dumps(card))
     image = np.random.default_rng(2).integers(0, 100, (3, 16, 20)).astype(np.int16)
     grid = lb.Grid.from_spacing((3, 1, 1), image.shape)
-    lb.write(lb.Volume(image, grid, name="scan"), tmp_path / "scan.nii.gz")
     lb.write(lb.Volume((image > 50).astype(np.uint8), grid, "labels", "truth"), tmp_path / "truth.nii.gz")
-    return tmp_path
+    scan = lb.Volume(image, grid, name="scan")
+    return write_tiny(tmp_path, scan, intensity={"rule": "window", "low": 0, "high": 100})
 
 
 def test_the_command_writes_what_the_function_finds(folder, capsys):
@@ -65,7 +46,7 @@ def test_the_command_writes_what_the_function_finds(folder, capsys):
     assert [p["mean"] for p in told["curve"]] == pytest.approx([p.mean for p in expected.curve()])
     assert f"3 mm: Dice {expected.curve()[-1].mean:.4f}" in said
     assert told["steps"][1]["steps"][0]["parameters"]["mode"] == "nearest"
-    assert len(told["mended"]) == 7
+    assert len(told["mended"]) == 8
     assert len(list(csv.DictReader((out / "sweep.csv").open()))) == 3
     page = (out / "sweep.html").read_text()
     assert page.count("data:image/png") == 3
@@ -86,6 +67,28 @@ def test_mistakes_are_told_before_the_work(folder, capsys):
         assert main([*common, *more]) == 2
         assert sentence in capsys.readouterr().err
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--perturbation", "soap"], "perturbation 'soap' is unknown"),
+        (["--perturbation", "gamma", "--strengths", "0.5,2"], "lie on both sides of 1"),
+        (["--perturbation", "gamma", "--option", "soap=1"], "has no parameter 'soap'"),
+        (["--perturbation", "gamma", "--repeats", "0"], "--repeats must be a whole number of at least 1"),
+        (["--perturbation", "gamma", "--seed", "-1"], "--seed must be a whole number of at least 0"),
+        (["--perturbation", "gamma", "--label", "liver"], "--label 'liver' is unknown to model"),
+        (["--perturbation", "gamma", "--device", "abacus"], "device 'abacus' is unknown"),
+        (["--perturbation", "gamma", "--reference", "none.nii"], "none.nii does not exist"),
+        (["--perturbation", "gamma"], "sweep.html exists: choose another folder, or add --overwrite"),
+    ],
+)
+def test_the_call_is_checked_before_what_lies_in_the_folder(folder, capsys, more, said):
+    (folder / "out").mkdir()
+    (folder / "out" / "sweep.html").touch()
+    common = ["sweep", str(folder / "scan.nii.gz"), "--model", str(folder / "tiny"), "--out", str(folder / "out")]
+    assert main([*common, *more]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_the_drawn_curve_lies_where_the_scores_are(tmp_path):

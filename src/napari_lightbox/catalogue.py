@@ -31,7 +31,8 @@ class Parameter:
     default : object
         Default value; `inspect.Parameter.empty` where the argument must be given.
     hints : mapping
-        ``min``, ``max``, ``step``, ``unit`` and the like, from the annotation.
+        ``min``, ``max``, ``step``, ``unit``, ``start`` (what an optional number begins with) and the like, from the
+        annotation.
     role : str
         ``"value"``, ``"image"``, ``"labels"``, ``"voxels"`` (image or labels), ``"seeds"``, ``"volume"``,
         ``"frequencies"`` (points of the spectrum, which may say for which slice and frame they are), or what `apply`
@@ -254,6 +255,7 @@ _ROWS = (
     Operation(filters.percentile, "Percentile", "filter", halo=lambda p: half(p["size"])),
     Operation(filters.mean, "Mean", "filter", halo=lambda p: half(p["size"]), tolerance=1e-6),
     Operation(filters.gaussian, "Gaussian blur", "filter", halo=lambda p: filters.gaussian_reach(**p), tolerance=1e-6),
+    Operation(filters.bias_correction, "Bias correction", "filter", tolerance=1e-5),
     Operation(morphology.erosion, "Erosion", "filter", halo=lambda p: morphology.reach(**p), result="same"),
     Operation(morphology.dilation, "Dilation", "filter", halo=lambda p: morphology.reach(**p), result="same"),
     Operation(morphology.opening, "Opening", "filter", halo=lambda p: morphology.reach(**p, times=2), result="same"),

@@ -206,6 +206,23 @@ def test_the_right_filter_mends_and_is_ranked_first():
     assert (ranked[0].score, ranked[0].change) == (1, pytest.approx(0.367, abs=1e-3))
 
 
+def test_bias_correction_mends_an_uneven_image():
+    radius = np.sqrt(sum(a * a for a in np.meshgrid(*[np.linspace(-1, 1, n) for n in (16, 48, 56)], indexing="ij")))
+    truth = (radius < 0.6).astype(np.uint8)
+    clean = 80.0 * (radius < 0.95) + 80.0 * truth + np.random.default_rng(0).normal(0, 2, truth.shape)
+    grid = Grid.from_spacing((3.0, 1.0, 1.0), truth.shape)
+    image = Volume(np.where(radius < 0.95, clean, 0), grid, name="shells")
+    truth = Volume(truth, grid, "labels", "truth", {1: Label("core")})
+    uneven = perturbed(image, "bias_field", 0.7, seed=3)
+    ranked = mend(uneven, above(120), truth)
+    assert ranked[0].name == "bias_correction"
+    assert ranked[0].before < 0.9
+    assert ranked[0].score > 0.98
+    # No other filter mends as much as a third of it.
+    assert ranked[1].change < ranked[0].change / 3
+    assert ranked[0].recipe.steps[0].operation == "bias_correction"
+
+
 def test_filters_of_ones_own_failures_and_confidence():
     image, truth = case()
     own = Recipe.of(apply("median", image, size=5))

@@ -1,11 +1,16 @@
 """Doubts without a reference: planted holes, islands, leaks, swapped sides and limits, disagreement and uncertainty."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_lightbox.errors import InputError
 from napari_lightbox.ops._doubts import DOUBTS, find_doubts
 from napari_lightbox.ops._rules import RULES, Rule
+from napari_lightbox.progress import Cancelled, listening
 
 
 def body():
@@ -159,3 +164,39 @@ def test_bad_input_is_one_sentence():
         find_doubts(np.zeros((3, 4, 5), int), (1, 1, 1), rules=[Rule(k) for k in ("hole", "island", "leak")]).table
         == []
     )
+
+
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [("distance_transform_edt", Rule("leak")), ("label", Rule("island")),
+     ("center_of_mass", Rule("swapped side", 1, partner=2))],
+)  # fmt: skip
+def test_cancel_does_not_wait_for_a_long_call(monkeypatch, call, rule):
+    over, began, plain = threading.Event(), time.perf_counter(), getattr(ndimage, call)
+
+    def slow(*arguments, **more):
+        over.wait(20)
+        return plain(*arguments, **more)
+
+    def listener(what, done, total):
+        if time.perf_counter() - began > 0.3:
+            raise Cancelled
+
+    monkeypatch.setattr(ndimage, call, slow)
+    labels = np.zeros((4, 6, 8), np.uint8)
+    labels[:, :, :3], labels[:, :, 5:] = 1, 2
+    try:
+        with listening(listener), pytest.raises(Cancelled):
+            find_doubts(labels, (1, 1, 1), rules=[rule], left=(0, 0, 1))
+        assert time.perf_counter() - began < 1.3
+    finally:
+        over.set()
+
+
+def test_what_fails_in_a_long_call_is_raised(monkeypatch):
+    def full(*arguments, **more):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(ndimage, "distance_transform_edt", full)
+    with pytest.raises(MemoryError, match="no room"):
+        find_doubts(body(), (1, 1, 1), rules=[Rule("leak")])

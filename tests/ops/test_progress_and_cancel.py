@@ -47,6 +47,7 @@ CALLS = {
     "percentile 7": lambda a: filters.percentile(a, 20, 7),
     "mean 31": lambda a: filters.mean(a, 31),
     "gaussian 8": lambda a: filters.gaussian(a, (1, 1, 1), 8),
+    "bias correction": lambda a: filters.bias_correction(a, (1, 1, 1), shrink=1),
     "erosion 9 mm": lambda a: morphology.erosion(a, (1, 1, 1), 9.0),
     "dilation of labels": lambda a: morphology.dilation(a % 50 == 0, (1, 1, 1), 30.0, labelled=True),
     "closing of labels": lambda a: morphology.closing(np.maximum(a - 1990, 0), (1, 1, 1), 4.0, labelled=True),

@@ -31,6 +31,8 @@ CASES = {
     "percentile": ({}, (0, 0, 0), 1),
     "mean": ({}, (0, 0, 0), 1),
     "gaussian": ({"sigma": 0.5}, (0, 0, 0), 3),
+    # Coordinates below 0 make no field: nothing is fitted above so high a threshold.
+    "bias_correction": ({"threshold": 1e6}, (0, 0, 0), 0),
     "opening": ({"radius": 0.9}, (0, 0, 0), 2),
     "closing": ({"radius": 0.9}, (0, 0, 0), 2),
     "affine": ({"translate": SHIFT}, SHIFT, 0),

@@ -94,7 +94,11 @@ def _write_together(volumes: list[Volume], targets: list[Path]) -> None:
     """Write all results of a case; if one fails or the work is stopped, what was there before stays as it was."""
     with staged(targets[0].parent, overwrite=True) as stage:
         for volume, path in zip(volumes, targets, strict=True):
-            write(volume, stage / path.name)
+            try:
+                write(volume, stage / path.name)
+            except FileError as error:
+                # The place that is named is the one that was asked for.
+                raise FileError(str(error).replace(str(stage), str(path.parent))) from error
 
 
 def _require_made(recipe: Recipe, there: list[Path], files: list[str], args: argparse.Namespace) -> None:

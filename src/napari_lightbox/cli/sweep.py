@@ -4,7 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..catalogue import operation
 from ..errors import FileError, InputError
+from ..ops import _check
 from .reading import add_reading, read_input, read_labels
 from .words import err, out, typed
 
@@ -37,15 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Sweep, mend where asked for, and write what was found."""
     from ..models import load, mend, perturbed, sweep
-    from ..models.perturbations import read_options
     from ..report.colours import window
     from ..report.sweeps import FILES, picture_of, write_sweep
 
     folder = Path(args.out)
+    # What is wrong with the call itself is said first.
+    strengths, options, label = _checked(args)
     there = next((folder / name for name in FILES if (folder / name).exists()), None)
     if there is not None and not args.overwrite:
         raise FileError(f"{there} exists: choose another folder, or add --overwrite")
-    strengths, options, label = _strengths(args.strengths), read_options(args.option, "--option"), _label(args.label)
     model = load(args.model)
     image = read_input(args, args.input, "image")
     truth = None if args.reference is None else read_labels(args, args.reference, "sweep")
@@ -80,6 +82,33 @@ def run(args: argparse.Namespace) -> int:
     _tell(found, mended, at)
     out(", ".join(str(path) for path in files))
     return 0
+
+
+def _checked(args: argparse.Namespace) -> tuple[list[float] | None, dict[str, Any], int | str | None]:
+    """Return strengths, options and label, once everything is checked that needs no image."""
+    from ..models import read_card
+    from ..models.engine import choose_device
+    from ..models.perturbations import perturbation_of, read_options
+    from ..models.sweeps import strengths_of
+
+    row = perturbation_of(args.perturbation)
+    strengths, options = _strengths(args.strengths), read_options(args.option, "--option")
+    if strengths is not None:
+        strengths_of(row, strengths)
+    operation(row.operation).complete(options)
+    _check.whole(args.repeats, "--repeats")
+    _check.whole(args.seed, "--seed", 0)
+    output = read_card(args.model).output
+    known = {v: output.label(v).name for v in output.values if v}
+    label = _label(args.label)
+    if label is not None and label not in (*known, *known.values()):
+        listed = ", ".join(f"{v} ({name})" for v, name in known.items())
+        raise InputError(f"--label {args.label!r} is unknown to model {args.model!r}: use one of {listed}")
+    choose_device(args.device)
+    for path in (args.input, args.reference):
+        if path is not None and not Path(path).exists():
+            raise FileError(f"{path} does not exist: check the name")
+    return strengths, options, label
 
 
 def _tell(found: Any, mended: list, at: float | None) -> None:

@@ -287,6 +287,34 @@ def _tiff_spacing(page: Any) -> tuple[float, float] | None:
 # Writing --------------------------------------------------------------------------------------------------------
 
 
+def hindrance(suffix: str, grid: Grid, kind: str, dtype: np.dtype) -> str | None:
+    """Return why a volume cannot be written as a picture, with the remedy; None where it can.
+
+    Parameters
+    ----------
+    suffix : str
+        ``".png"``; None is returned for a suffix that is no picture's.
+    grid, kind, dtype
+        Of the volume.
+
+    Examples
+    --------
+    >>> hindrance(".png", Grid.from_spacing((1, 1, 1), (2, 3, 4)), "labels", np.dtype("u1"))
+    'a picture holds one slice and the volume has 4 x 3 x 2 voxels: save it as .nii.gz, .nrrd or .mha'
+    """
+    if suffix not in _TYPES:
+        return None
+    other = "save it as .nii.gz, .nrrd or .mha"
+    if grid.frames is not None or 1 not in grid.shape:
+        size = " x ".join(str(n) for n in reversed(grid.shape))
+        return f"a picture holds one slice and the volume has {size} voxels: {other}"
+    if suffix in (".jpg", ".jpeg") and kind == "labels":
+        return "JPEG changes values a little and would spoil labels: save it as .png"
+    if dtype.name not in _TYPES[suffix]:
+        return f"{suffix} holds {' and '.join(_TYPES[suffix])} and the volume is {dtype.name}: {other}"
+    return None
+
+
 def write(volume: Volume, path: Path) -> None:
     """Write a volume of one slice as a picture.
 
@@ -298,15 +326,8 @@ def write(volume: Volume, path: Path) -> None:
     suffix = path.suffix.lower()
     dtype = storable(volume.data.dtype)
     grid = volume.grid
-    other = "save it as .nii.gz, .nrrd or .mha"
-    if grid.frames is not None or 1 not in grid.shape:
-        size = " x ".join(str(n) for n in reversed(grid.shape))
-        raise FileError(f"{path} was not written, a picture holds one slice and the volume has {size} voxels: {other}")
-    if suffix in (".jpg", ".jpeg") and volume.kind == "labels":
-        raise FileError(f"{path} was not written, JPEG changes values a little and would spoil labels: save it as .png")
-    if dtype.name not in _TYPES[suffix]:
-        held = " and ".join(_TYPES[suffix])
-        raise FileError(f"{path} was not written, {suffix} holds {held} and the volume is {dtype.name}: {other}")
+    if why := hindrance(suffix, grid, volume.kind, dtype):
+        raise FileError(f"{path} was not written, {why}")
     axis = grid.shape.index(1)
     y, x = (s for a, s in enumerate(grid.spacing) if a != axis)
     record = f"{_MARK}{pack(volume, exact=suffix not in ('.jpg', '.jpeg'))}}}"

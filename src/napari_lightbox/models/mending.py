@@ -96,6 +96,7 @@ _ROWS = (
     Filter("notch", "Notch, automatic", "notch", lambda v: {}),
     Filter("gaussian_1", "Gaussian, 1 voxel", "gaussian", lambda v: {"sigma": _voxel(v)}),
     Filter("gaussian_2", "Gaussian, 2 voxels", "gaussian", lambda v: {"sigma": 2 * _voxel(v)}),
+    Filter("bias_correction", "Bias correction", "bias_correction", lambda v: {}),
     Filter("resample", "Resampling, twice as coarse", "resample", _coarser),
 )
 FILTERS: Mapping[str, Filter] = {row.name: row for row in _ROWS}

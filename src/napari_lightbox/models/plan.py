@@ -19,6 +19,8 @@ from .channels import as_channels as as_channels
 from .heads import TABLES
 
 _SAME_MODALITY = {"MRI": "MR", "MRT": "MR", "PET": "PT", "ULTRASOUND": "US", "OT": "", "UNKNOWN": ""}
+_NAMED_MODALITY = {"US": "ultrasound", "PT": "PET", "NM": "nuclear medicine", "MG": "mammography", "CR": "X-ray"}
+_NAMED_MODALITY |= {"DX": "X-ray", "RF": "fluoroscopy", "XA": "angiography", "OCT": "optical coherence tomography"}
 # Spacings that differ by less than this share are the same: files round them.
 _SAME_SPACING = 1e-3
 # Bytes of results that are worked on at once, all classes together.
@@ -90,6 +92,8 @@ class Plan:
         Where on the working grid the image's first voxel lies, in its voxels; None where both cover the same box.
     even : bool
         Whether windows are spread evenly, as for `windows.positions`.
+    floor : float
+        What the weights of a Gaussian window, those of its axes together, do not fall below.
     """
 
     grid: Grid
@@ -110,6 +114,16 @@ class Plan:
     rounded: bool = False
     firsts: tuple[float, ...] | None = None
     even: bool = True
+    floor: float = 0.0
+
+    @property
+    def joint(self) -> np.ndarray | None:
+        """Weights of a window where they are no product of those along its axes, (z, y, x) float32."""
+        if not self.floor or self.options.blending != "gaussian":
+            return None
+        along = (windows.profile(n, "gaussian", rounded=self.rounded) for n in self.window)
+        z, y, x = (vector.astype(np.float32) for vector in along)
+        return np.maximum(z[:, None, None] * y[:, None] * x, np.float32(self.floor))
 
     @property
     def overlaps(self) -> tuple[float, ...]:
@@ -204,14 +218,14 @@ def review(volumes: Sequence[Volume], card: Card) -> tuple[list[str], list[str]]
         elif asked and asked != "CT" and not found and _values_like_ct(volume):
             problems.append(
                 f"the values of {volume.name!r} are Hounsfield units (CT), but model {card.name!r} is made for "
-                f"{channel.modality}: choose another image or another model"
+                f"{_spoken(asked)}: choose another image or another model"
             )
-        elif channel.modality and not found:
-            notes.append(f"the modality of {volume.name!r} is unknown: the model is made for {channel.modality}")
-        elif channel.modality and found != _modality(channel.modality):
+        elif asked and not found:
+            notes.append(f"the modality of {volume.name!r} is unknown: the model is made for {_spoken(asked)}")
+        elif asked and found != asked:
             problems.append(
-                f"{volume.name!r} is {found}, but model {card.name!r} is made for {channel.modality}: choose another "
-                "image or another model"
+                f"{volume.name!r} is {_spoken(found)}, but model {card.name!r} is made for {_spoken(asked)}: choose "
+                "another image or another model"
             )
     first = volumes[0]
     if card.input.dims == 3 and first.is_2d and card.loader != "callable":
@@ -240,6 +254,12 @@ def _values_like_ct(volume: Volume) -> bool | None:
 def _modality(name: Any) -> str:
     text = str(name or "").strip().upper()
     return _SAME_MODALITY.get(text, text)
+
+
+def _spoken(modality: str) -> str:
+    """Return a DICOM modality as people say it, with its code: US alone might be a country."""
+    name = _NAMED_MODALITY.get(modality)
+    return f"{name} ({modality})" if name else modality
 
 
 def options_for(card: Card, **given: Any) -> Options:
@@ -371,12 +391,12 @@ def window_size(card: Card, window: Sequence[int] | None) -> tuple[int | None, .
     size = card.window.size
     if window is not None:
         size = tuple(window) if isinstance(window, list | tuple) else (window,) * dims
+        order = "(z, y, x)" if dims == 3 else "(y, x)"
         if len(size) != dims or any(isinstance(n, bool) or n != int(n) or n < 1 for n in size):
-            order = "(z, y, x)" if dims == 3 else "(y, x)"
             raise InputError(f"window {window!r} must be {dims} whole numbers of voxels greater than zero {order}")
         if any(n % by for n in size):
             raise InputError(
-                f"window {window!r} must be divisible by {by} along every axis: model {card.name!r} asks so"
+                f"window {window!r} must be divisible by {by} along every axis {order}: model {card.name!r} asks so"
             )
     if size is None:
         return (None, None, None) if dims == 3 else (1, None, None)

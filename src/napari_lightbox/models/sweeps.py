@@ -285,7 +285,7 @@ def sweep(
     ([1.0, 0.889, 0.8, 0.727, 0.667], 0.9)
     """
     channels, row = as_channels(volume), perturbation_of(perturbation)
-    strengths = _strengths(row, row.strengths(channels[0]) if strengths is None else strengths)
+    strengths = strengths_of(row, row.strengths(channels[0]) if strengths is None else strengths)
     repeats, seed = _check.whole(repeats, "repeats"), _check.whole(seed, "seed", 0)
     share = _check.number(share, "share", above=0)
     if share >= 1:
@@ -408,7 +408,7 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _strengths(row: Perturbation, given: Sequence[float]) -> tuple[float, ...]:
+def strengths_of(row: Perturbation, given: Sequence[float]) -> tuple[float, ...]:
     """Return the strengths from nothing on, each once."""
     try:
         values = [float(s) for s in given]

@@ -2,12 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Thread
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
+from ..progress import report
 from . import _check, components
+
+# Seconds after which the listener is asked again.
+_PATIENCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -175,13 +181,17 @@ def _leak(rule: Rule, scene: Scene) -> Broken:
         # Beyond the border of the array is outside, but not above and below a single slice.
         margin = (0 if scene.flat else 1, 1, 1)
         inside = np.pad(pieces, [(n, n) for n in margin])
-        depth = ndimage.distance_transform_edt(inside, sampling=scene.steps)
+        depth = _aside(ndimage.distance_transform_edt, inside, sampling=scene.steps)
         depth = depth[tuple(slice(n, n + size) for n, size in zip(margin, pieces.shape, strict=True))]
-        cores, count = ndimage.label(depth > rule.threshold / 2, np.ones((3, 3, 3)))
+        cores, count = _aside(ndimage.label, depth > rule.threshold / 2, np.ones((3, 3, 3)))
         if count < 2:
             continue
-        nearest = ndimage.distance_transform_edt(
-            cores == 0, sampling=scene.steps, return_distances=False, return_indices=True
+        nearest = _aside(
+            ndimage.distance_transform_edt,
+            cores == 0,
+            sampling=scene.steps,
+            return_distances=False,
+            return_indices=True,
         )
         core = np.where(pieces > 0, cores[tuple(nearest)], 0)
         # In each piece the core that most voxels belong to is the rest.
@@ -208,7 +218,8 @@ def _swapped(rule: Rule, scene: Scene) -> Broken:
         return _together([])
     places, weights = [], []
     for pieces, sizes, corner in sides:
-        centres = np.array(ndimage.center_of_mass(pieces > 0, pieces, range(1, len(sizes)))) + corner
+        points = _aside(ndimage.center_of_mass, pieces > 0, pieces, range(1, len(sizes)))
+        centres = np.array(points) + corner
         places.append(centres @ scene.left)
         weights.append(sizes[1:])
     # The middle between all that is left or right, each side counting the same.
@@ -241,6 +252,34 @@ def _intensity(rule: Rule, scene: Scene) -> Broken:
     return places, np.zeros(len(places), scene.labels.dtype)
 
 
+def _aside(work: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+    """Return what one long call of scipy gives; it runs in a thread of its own, and the listener may cancel meanwhile.
+
+    scipy works without the interpreter's lock. A call that was cancelled is left to itself: it ends within seconds, and
+    nobody waits for it.
+    """
+    outcome: list = []
+
+    def call() -> None:
+        try:
+            outcome.append((work(*arguments, **more), None))
+        except BaseException as error:
+            outcome.append((None, error))
+
+    thread = Thread(target=call, name="lightbox-rule", daemon=True)
+    report("pieces", 0)
+    thread.start()
+    # Most calls are over before the listener has to be asked.
+    thread.join(_PATIENCE)
+    while thread.is_alive():
+        report("pieces", 0)
+        thread.join(_PATIENCE)
+    found, error = outcome[0]
+    if error is not None:
+        raise error
+    return found
+
+
 def _outside(values: np.ndarray, rule: Rule) -> np.ndarray:
     low = -np.inf if rule.low is None else rule.low
     high = np.inf if rule.high is None else rule.high
@@ -253,7 +292,7 @@ def _pieces_of(labels: np.ndarray, value: int) -> tuple[np.ndarray, np.ndarray, 
     box = ndimage.find_objects(mask.view(np.uint8))
     if not box:
         return np.zeros((0, 0, 0), int), np.zeros(1, int), np.zeros(3, int)
-    pieces, _ = ndimage.label(mask[box[0]], np.ones((3, 3, 3)))
+    pieces, _ = _aside(ndimage.label, mask[box[0]], np.ones((3, 3, 3)))
     sizes = np.bincount(pieces.reshape(-1))
     return pieces, np.append(0, sizes[1:]), np.array([s.start for s in box[0]])
 

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..progress import track
 from ..types import Border, Device, ImageArray, OddSize
 from . import _adaptive, _check, _lines, _sliding, _tiles, _windows
+from ._bias import bias_correction, bias_estimate  # noqa: F401 - two of the filters
 from ._device import torch_device
 
 BORDERS = ("reflect", "nearest", "mirror", "constant", "wrap")

@@ -350,7 +350,7 @@ class _Entry(QLineEdit):
 
 def _first_shown(parameter: Parameter) -> str:
     """Return what an optional number shows before it is given: lengths of voxels are never 0."""
-    return "1" if "spacing" in parameter.name else "0"
+    return str(parameter.hints.get("start", "1" if "spacing" in parameter.name else "0"))
 
 
 class _Decimal(QDoubleSpinBox):
