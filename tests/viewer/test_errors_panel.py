@@ -21,7 +21,7 @@ from napari_lightbox.viewer import asking
 from napari_lightbox.viewer.layers import layer_to_volume, volume_to_layer
 from napari_lightbox.viewer.panels import _error_work
 from napari_lightbox.viewer.panels._error_rows import KEYS
-from napari_lightbox.viewer.panels._error_work import REVIEW
+from napari_lightbox.viewer.panels._error_work import REVIEW, as_found
 from napari_lightbox.viewer.panels.errors import ErrorsPanel
 from napari_lightbox.volume import Label, Volume
 
@@ -209,6 +209,19 @@ def test_sort_and_filter(opened, qtbot):
     assert panel.table.isColumnHidden(KEYS.index("probability"))
 
 
+def test_a_mended_error_can_still_be_explained(opened, qtbot):
+    _, panel, *_ = opened
+    before = layer_to_volume(panel.layer).data.copy()
+    panel.show_row(0)
+    press(qtbot, panel.fix_button)
+    after = layer_to_volume(panel.layer)
+    assert not (after.data == 1).any()
+    found = after.replace(data=as_found(panel.layer, 1))
+    np.testing.assert_array_equal(found.data, np.where(before == 1, 1, 0))
+    assert found.data.dtype == before.dtype
+    assert not as_found(panel.layer, 99).any()
+
+
 def test_fix_undo_redo_and_the_score(opened, qtbot):
     _, panel, predicted, _ = opened
     guess, truth = scene()
@@ -373,6 +386,11 @@ def test_what_cannot_be_compared_is_said(qtbot):
     assert "two Labels layers are needed" in panel.bar.message
     guess, truth = scene()
     layer = add(viewer, Volume(guess, difficult_grid(), "labels", "model"))
+    # Nothing is compared with itself.
+    assert (panel.predicted_box.layer, panel.reference_box.layer) == (layer, None)
+    press(qtbot, panel.find_button)
+    assert "two Labels layers are needed" in panel.bar.message
+    panel.reference_box.choose(layer)
     press(qtbot, panel.find_button)
     assert "chosen twice" in panel.bar.message
     grid = difficult_grid()

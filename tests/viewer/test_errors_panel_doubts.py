@@ -17,7 +17,7 @@ from napari_lightbox.ops._rules import Rule
 from napari_lightbox.report.rules_file import read_rules, write_rules
 from napari_lightbox.viewer.layers import layer_to_volume
 from napari_lightbox.viewer.panels._error_kinds import COLOURS, MEANINGS, palette
-from napari_lightbox.viewer.panels._error_work import REVIEW
+from napari_lightbox.viewer.panels._error_work import REVIEW, voxels_of
 from napari_lightbox.viewer.panels.errors import ErrorsPanel
 from napari_lightbox.volume import Volume
 
@@ -95,6 +95,14 @@ def test_others_propose_what_most_of_them_say(qtbot):
     assert panel.ask.others_list.count() == 3
     search(qtbot, panel)
     assert "tick those" in panel.bar.message
+    # The list follows the names of layers, and which ones there are; what is ticked stays so.
+    tick(panel, "fold 2")
+    viewer.layers["fold 2"].name = "another rater"
+    viewer.layers.remove("unticked")
+    names = [panel.ask.others_list.item(row).text() for row in range(panel.ask.others_list.count())]
+    assert names == ["another rater", "fold 1"]
+    assert panel.ask.ticked() == [str(viewer.layers["another rater"].unique_id)]
+    viewer.layers["another rater"].name = "fold 2"
     tick(panel, "fold 1", "fold 2")
     search(qtbot, panel)
     assert {row["kind"] for row in panel.model.rows} == {"disagreement"}
@@ -203,6 +211,13 @@ def test_a_label_against_its_probability(qtbot):
     assert "no label 9" in panel.bar.message
 
 
+def panel_points(panel, outcome: str) -> list:
+    """Return the world coordinates of all voxels of the first change of a kind."""
+    review = panel.layer.metadata[REVIEW]
+    number = next(row["number"] for row in review["rows"] if row["outcome"] == outcome)
+    return [panel.layer.data_to_world(voxel) for voxel in np.transpose(voxels_of(review, number))]
+
+
 def test_two_predictions_side_by_side(qtbot, tmp_path):
     viewer = ViewerModel()
     guess, truth = scene()
@@ -244,6 +259,19 @@ def test_two_predictions_side_by_side(qtbot, tmp_path):
     assert whole["errors"][1]["outcome"] == "new"
     panel.export(tmp_path / "changes.csv")
     assert (tmp_path / "changes.csv").read_text().startswith("number,outcome,changed_voxels,changed_mm3,kind,")
+    # What is painted by hand meanwhile, in any of the three, is taken into the score within a second.
+    newer = viewer.layers["newer"]
+    at = [tuple(np.array(newer.world_to_data(p)).round().astype(int)) for p in panel_points(panel, "new")]
+    newer.data_setitem(tuple(np.transpose(at)), 0)
+    reference.data_setitem(tuple(np.transpose(at)), 1)
+    now, right = (layer_to_volume(one).data for one in (newer, reference))
+    gained, lost = np.sum((guess != right) & (now == right)), np.sum((guess == right) & (now != right))
+    score = panel.pair.score
+    qtbot.waitUntil(lambda: (score.gained, score.lost) == (gained, lost), timeout=1000)
+    assert score.dice() == pytest.approx(dice(now, right))
+    assert score.dice_first() == pytest.approx(dice(guess, right))
+    assert f"Gained {gained * ml:.3g}" in panel.score.text()
+    assert "when found" in panel.score.text()
     # Outlined while compared, and as before afterwards.
     assert reference.contour == 1
     viewer.layers.remove(first)

@@ -19,6 +19,7 @@ from ..layers import layer_kind, plain
 from ._error_rules import RulesBox
 from ._error_searches import DoubtSearch, ProbabilitySearch, VersusSearch
 from ._error_work import Search, is_review, take_pair
+from ._links import Links
 
 REFERENCE, UNCERTAIN, OTHERS, RULES, PROBABILITY = "reference", "uncertain", "others", "rules", "probability"
 MODES = {
@@ -66,6 +67,11 @@ class AskBox(QWidget):
         self._add_values()
         self.mode_box.currentIndexChanged.connect(lambda _: self._on_mode())
         self.predicted_box.layer_changed.connect(self.refresh)
+        # What is listed under Others, and the viewer's list of layers: after the choosers, which hear of it first.
+        self._names, self._lists = Links(self), Links(self)
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            self._lists.add(event, self._on_layers)
         self._on_mode()
 
     def _add_choosers(self) -> None:
@@ -73,7 +79,7 @@ class AskBox(QWidget):
         image = partial(LayerChooser, self._viewer, ("image",), optional=True, parent=self)
         for name, title, make, tip in (
             ("predicted_box", "Prediction", labels, "Labels that are looked through for errors"),
-            ("reference_box", "Reference", labels, "Labels that are taken to be right"),
+            ("reference_box", "Reference", partial(labels, optional=True), "Labels that are taken to be right"),
             ("second_box", "Second", partial(labels, optional=True),
              "Another prediction: where one is chosen, the table lists what it mends and what it makes worse"),
             ("probability_box", "Probability", image, "Image to average over each error: how sure the model was there"),
@@ -127,6 +133,9 @@ class AskBox(QWidget):
                 box.setCurrentIndex(_likely(box, needed))
         self.refresh()
 
+    def _on_layers(self, event=None) -> None:
+        self.refresh()
+
     def refresh(self) -> None:
         """List the segmentations that there are, and the names of the labels that there are."""
         own, ticked = self.predicted_box.layer, set(self.ticked())
@@ -135,9 +144,11 @@ class AskBox(QWidget):
             for one in reversed(self._viewer.layers)
             if layer_kind(one) == "labels" and not is_review(one) and one is not own
         ]
+        self._names.clear()
         with QSignalBlocker(self.others_list):
             self.others_list.clear()
             for layer in layers:
+                self._names.add(layer.events.name, self._on_layers)
                 item = QListWidgetItem(layer.name, self.others_list)
                 item.setData(Qt.ItemDataRole.UserRole, str(layer.unique_id))
                 on = str(layer.unique_id) in ticked

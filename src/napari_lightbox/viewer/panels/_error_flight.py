@@ -4,6 +4,8 @@ import numpy as np
 
 from ..layers import plain
 from ..runner import main_window
+from ._pane import main_canvas
+from ._quiet import aim, quieten
 
 # Share of the canvas that an error takes at most; voxels around its deepest one that are always seen.
 _SHARE = 0.7
@@ -35,8 +37,11 @@ def fly(viewer, layer, voxel, low, high) -> np.ndarray:
     step = np.asarray(layer.extent.step, dtype=float)
     reach = np.maximum(ends / _SHARE, _AROUND * step[-3:].min())
     docks = _three_planes(viewer)
-    for model in (viewer, *(pane.model for dock in docks for pane in dock.panes.values())):
-        _look(model, layer, point, reach)
+    canvases = [pane.qt_viewer for dock in docks for pane in dock.panes.values()]
+    for model, canvas in ((viewer, main_canvas(viewer)), *((one.viewer, one) for one in canvases)):
+        if canvas is not None:
+            quieten(canvas)
+        _look(model, canvas, layer, point, reach)
     dims = viewer.dims
     axes = list(range(dims.ndim - layer.ndim, dims.ndim))
     wanted = [_on_slider(dims.range[axis], at) for axis, at in zip(axes, point, strict=True)]
@@ -66,8 +71,11 @@ def _three_planes(viewer) -> list:
     return window.findChildren(ThreePlanes) if window is not None else []
 
 
-def _look(model, layer, point: np.ndarray, reach: np.ndarray) -> None:
-    """Put a point into the middle of a canvas, with `reach` seen on either side of it."""
+def _look(model, canvas, layer, point: np.ndarray, reach: np.ndarray) -> None:
+    """Put a point into the middle of a canvas, with `reach` seen on either side of it.
+
+    `canvas`: the widget of the model, or None where there is no window.
+    """
     dims, camera = model.dims, model.scene.camera
     shown = [axis - (dims.ndim - layer.ndim) for axis in dims.displayed]
     if min(shown) < 0:
@@ -77,6 +85,9 @@ def _look(model, layer, point: np.ndarray, reach: np.ndarray) -> None:
     reach = np.minimum(reach, high - low + np.asarray(layer.extent.step, dtype=float))[shown]
     size = np.asarray(model.canvas.size, dtype=float) / 2
     size = size if len(shown) == 2 else np.full(3, size.min())
+    zoom = float((size / reach).min()) if (reach > 0).all() and (size > 0).all() else camera.zoom
+    if canvas is not None and len(shown) == 2:
+        aim(canvas, tuple(float(at) for at in point[shown]), zoom)
+        return
     camera.center = tuple(np.concatenate([np.zeros(3 - len(shown)), point[shown]]))
-    if (reach > 0).all() and (size > 0).all():
-        camera.zoom = float((size / reach).min())
+    camera.zoom = zoom

@@ -285,11 +285,18 @@ def show_score(panel, dice: dict[int, float], review: dict) -> None:
 
 def _show_versus(panel, review: dict) -> None:
     """Show what the second prediction gains and loses against the first."""
-    first, second = review["dice_first"], review["dice"]
-    gained, lost = (_millilitres(review[key], review["voxel"]) for key in ("gained", "lost"))
+    score = None if panel.pair is None else panel.pair.score
+    first, second = (score.dice_first(), score.dice()) if score else (review["dice_first"], review["dice"])
+    counts = (score.gained, score.lost) if score else (review["gained"], review["lost"])
+    gained, lost = (_millilitres(count, review["voxel"]) for count in counts)
     means = [number(_mean({v: dice.get(v, 0.0) for v in {*first, *second}}), 4) for dice in (first, second)]
     text = f"<b>Gained {gained}, lost {lost}</b>; mean Dice {means[0]} \u2192 {means[1]}"
     text += f" ({escape(review['first'])} \u2192 {escape(review['prediction'])})"
+    if score is None:
+        text += ", as it was when found"
+    elif counts != (review["gained"], review["lost"]):
+        was = (_millilitres(review[key], review["voxel"]) for key in ("gained", "lost"))
+        text += f"; when found, gained {next(was)} and lost {next(was)}"
     _fill_score(panel, review, text, second, first, ("Label", "Second", "First"))
 
 
@@ -328,7 +335,7 @@ def show_row(panel, row: dict | None) -> None:
     panel.comment.setEnabled(row is not None)
     is_open = row is not None and row["state"] == STATES[0]
     # To accept a doubt paints nothing; two predictions are compared, not mended.
-    paints = is_open and pair is not None
+    paints = is_open and pair is not None and mode_of(model.review) != VERSUS
     panel.accept_button.setEnabled(paints or (is_open and mode_of(model.review) == ALONE))
     panel.fix_button.setEnabled(paints and mends(row))
     panel.dismiss_button.setEnabled(is_open)

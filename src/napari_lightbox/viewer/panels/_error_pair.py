@@ -1,9 +1,9 @@
-"""The two label layers of a review: painted where the review says so, and compared with what was known of them."""
+"""The label layers of a review: painted where the review says so, and compared with what was known of them."""
 
 import numpy as np
 
 from ...errors import InputError
-from ._error_score import PREDICTED, REFERENCE, Score, changed
+from ._error_score import PREDICTED, REFERENCE, Score, VersusScore, changed
 from ._error_work import voxels_of
 
 # Changed voxels up to which the score is brought up to date rather than counted anew.
@@ -83,10 +83,10 @@ class Pair:
 
     def compare(self) -> "Compare":
         """Return the work that finds what has changed since the score was last current."""
-        arrays = (self.array(PREDICTED), self.array(REFERENCE))
-        return Compare(arrays, tuple(self.score.maps))
+        arrays = tuple(self.array(which) for which in range(len(self.layers)))
+        return Compare(arrays, tuple(self.score.maps), type(self.score))
 
-    def take(self, flat: tuple[np.ndarray, np.ndarray]) -> None:
+    def take(self, flat: tuple[np.ndarray, ...]) -> None:
         """Bring the score up to date with the voxels that `Compare` has found."""
         for which, places in enumerate(flat):
             if len(places):
@@ -117,17 +117,40 @@ class Alone(Pair):
         return (PREDICTED, row["reference"]) if row["state"] == "fixed" else None
 
 
+class Versus(Pair):
+    """Two predictions and their reference: the score follows what is painted by hand; nothing is painted from here.
+
+    Parameters
+    ----------
+    layers : sequence of Labels layer
+        The second prediction, the reference, the first prediction.
+    score : VersusScore
+        Of copies of them.
+    review : dict
+        What the layer of changes holds.
+    """
+
+    def __init__(self, layers, score: VersusScore, review: dict) -> None:
+        self.layers = tuple(layers)
+        self.score = score
+        self._review = review
+
+    def decided(self, row: dict) -> None:
+        """Return None: no decision paints anything."""
+        return None
+
+
 class Compare:
     """Finds changed voxels, or counts all anew where most have changed. Call it in the background."""
 
-    def __init__(self, now: tuple, before: tuple) -> None:
-        self._now, self._before = now, before
+    def __init__(self, now: tuple, before: tuple, kind: type[Score] = Score) -> None:
+        self._now, self._before, self._kind = now, before, kind
 
-    def __call__(self) -> tuple[np.ndarray, np.ndarray] | Score:
-        """Return the flat indices of what has changed in both layers, or a new score."""
+    def __call__(self) -> tuple[np.ndarray, ...] | Score:
+        """Return the flat indices of what has changed in each layer, or a new score."""
         pairs = zip(self._now, self._before, strict=True)
         flat = tuple(np.zeros(0, np.int64) if a is None else changed(a, b) for a, b in pairs)
         if sum(map(len, flat)) <= MANY:
             return flat
         pairs = zip(self._now, self._before, strict=True)
-        return Score(*(np.array(b if a is None else a) for a, b in pairs))
+        return self._kind(*(np.array(b if a is None else a) for a, b in pairs))

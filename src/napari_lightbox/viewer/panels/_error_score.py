@@ -11,6 +11,8 @@ _FEW = 1 << 16
 _SLAB = 1 << 22
 PREDICTED, REFERENCE = 0, 1
 _BOTH = 2
+# By label: voxels of the prediction, of the reference, and of both.
+Counts = dict[int, list[int]]
 
 
 class Score:
@@ -31,43 +33,83 @@ class Score:
     1.0
     """
 
-    def __init__(self, predicted: np.ndarray, reference: np.ndarray) -> None:
-        self.maps = [predicted, reference]
-        self._counts: dict[int, list[int]] = {}
+    def __init__(self, predicted: np.ndarray, reference: np.ndarray, *others: np.ndarray) -> None:
+        self.maps = [predicted, reference, *others]
+        self._counts: Counts = {}
         for slab in track(slabs(predicted.shape), "slabs counted"):
-            self._add(predicted[slab], reference[slab], 1)
+            self._add(1, *(one[slab] for one in self.maps))
 
     def update(self, which: int, at: tuple[np.ndarray, ...], values: np.ndarray) -> None:
-        """Take new values of some voxels of the prediction or the reference; no voxel may be named twice."""
+        """Take new values of some voxels of one of the maps; no voxel may be named twice."""
         before = [one[at] for one in self.maps]
         after = list(before)
         after[which] = np.asarray(values)
-        self._add(*before, -1)
+        self._add(-1, *before)
         self.maps[which][at] = values
-        self._add(*after, 1)
+        self._add(1, *after)
 
-    def _add(self, predicted: np.ndarray, reference: np.ndarray, sign: int) -> None:
-        for place, values in (
-            (PREDICTED, predicted),
-            (REFERENCE, reference),
-            (_BOTH, predicted[predicted == reference]),
-        ):
-            for label, count in counted(values).items():
-                if label:
-                    self._counts.setdefault(label, [0, 0, 0])[place] += sign * count
+    def _add(self, sign: int, *maps: np.ndarray) -> None:
+        """Count some voxels of all maps, or with -1 no longer."""
+        _count(self._counts, sign, *maps)
 
     def dice(self) -> dict[int, float]:
         """Return the Dice coefficient of every label that either map has, by label."""
-        return {
-            label: 2 * both / (first + second)
-            for label, (first, second, both) in sorted(self._counts.items())
-            if first or second
-        }
+        return _dice(self._counts)
 
     def mean(self) -> float:
         """Return the mean over the labels that either map has; NaN where there is none."""
         found = self.dice()
         return sum(found.values()) / len(found) if found else float("nan")
+
+
+class VersusScore(Score):
+    """Counts of two predictions against one reference.
+
+    Parameters
+    ----------
+    second, reference, first : ndarray of int
+        Copies that nobody else writes to, of the same shape.
+
+    Examples
+    --------
+    >>> score = VersusScore(np.array([1, 1, 0, 2]), np.array([1, 0, 0, 2]), np.array([1, 0, 2, 2]))
+    >>> score.gained, score.lost, score.dice_first()
+    (1, 1, {1: 1.0, 2: 0.6666666666666666})
+    >>> score.update(PREDICTED, (np.array([1]),), np.array([0]))
+    >>> score.gained, score.lost
+    (1, 0)
+    """
+
+    def __init__(self, second: np.ndarray, reference: np.ndarray, first: np.ndarray) -> None:
+        # Voxels that are wrong in the first and right in the second, and the other way round.
+        self.gained = self.lost = 0
+        self._of_first: Counts = {}
+        super().__init__(second, reference, first)
+
+    def _add(self, sign: int, *maps: np.ndarray) -> None:
+        second, reference, first = maps
+        _count(self._counts, sign, second, reference)
+        _count(self._of_first, sign, first, reference)
+        before, after = first == reference, second == reference
+        self.gained += sign * int(np.count_nonzero(after & ~before))
+        self.lost += sign * int(np.count_nonzero(before & ~after))
+
+    def dice_first(self) -> dict[int, float]:
+        """Return the Dice coefficient of every label that the first prediction or the reference has, by label."""
+        return _dice(self._of_first)
+
+
+def _count(counts: Counts, sign: int, predicted: np.ndarray, reference: np.ndarray) -> None:
+    for place, values in ((PREDICTED, predicted), (REFERENCE, reference), (_BOTH, predicted[predicted == reference])):
+        for label, count in counted(values).items():
+            if label:
+                counts.setdefault(label, [0, 0, 0])[place] += sign * count
+
+
+def _dice(counts: Counts) -> dict[int, float]:
+    return {
+        label: 2 * both / (first + second) for label, (first, second, both) in sorted(counts.items()) if first or second
+    }
 
 
 def counted(values: np.ndarray) -> dict[int, int]:

@@ -12,7 +12,7 @@ from ...ops._errors import find_errors
 from ...ops._rules import Rule
 from ...ops._versus import compare_errors
 from ._error_kinds import ALONE, VERSUS
-from ._error_score import Score
+from ._error_score import VersusScore
 from ._error_work import REVIEW, Found, Piece, Taken, at, frames_of, pieces, review_layer, voxels_of
 
 
@@ -161,11 +161,11 @@ class VersusSearch:
             found = compare_errors(at(first, frame), at(second, frame), at(reference, frame), grid.spacing)
             gained, lost = gained + found.gained, lost + found.lost
             frames.append(_changes(found, grid.voxel_volume if self._known else 1.0))
-        scores = [Score(one, reference) for one in (first, second)]
+        score = VersusScore(second, reference, first)
         more = {
             "mode": VERSUS, "title": "changes to", "reference": self.reference.volume.name,
             "first": self.first.volume.name, "gained": gained, "lost": lost,
-            "dice": scores[1].dice(), "dice_first": scores[0].dice(),
+            "dice": score.dice(), "dice_first": score.dice_first(),
             "voxel": grid.voxel_volume if self._known else None,
         }  # fmt: skip
         layer = review_layer(self.second, frames, self.ids, (self.first, self.reference), **more)
@@ -175,7 +175,7 @@ class VersusSearch:
                 # Of these only what was right before is shown: fly to the middle of that.
                 places = voxels_of(review, row["number"])
                 row["voxel"] = tuple(int(axis[len(axis) // 2]) for axis in places)
-        return Found(layer, None)
+        return Found(layer, score)
 
     @property
     def _known(self) -> bool:

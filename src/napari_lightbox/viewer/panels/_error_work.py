@@ -15,7 +15,7 @@ from ...volume import Label, Volume
 from ..capture import steady, volume_of
 from ..layers import layer_record, make_layer, plain
 from ._error_kinds import AGAINST, STATES, colour_of, mode_of, palette, what
-from ._error_score import Score
+from ._error_score import Score, VersusScore
 
 # Where the review is kept in the metadata of the layer of errors.
 REVIEW = "lightbox_review"
@@ -54,10 +54,14 @@ class Taken:
 
     def stored(self, shown: np.ndarray) -> np.ndarray:
         """Return an array that is in the order displayed in the order of the file; the same memory."""
-        lead = shown.ndim - 3
-        turn = tuple(slice(None, None, -1 if flip else None) for flip in self.flips)
-        back = (lead + self.order.index(axis) for axis in range(3))
-        return shown[(slice(None),) * lead + turn].transpose(*range(lead), *back)
+        return _stored(shown, self.order, self.flips)
+
+
+def _stored(shown: np.ndarray, order, flips) -> np.ndarray:
+    lead = shown.ndim - 3
+    turn = tuple(slice(None, None, -1 if flip else None) for flip in flips)
+    back = (lead + order.index(axis) for axis in range(3))
+    return shown[(slice(None),) * lead + turn].transpose(*range(lead), *back)
 
 
 def take(layer, viewer) -> Taken:
@@ -151,14 +155,16 @@ class Search:
 
 @dataclass(frozen=True)
 class Recount:
-    """The score of a pair whose errors were found earlier. Call it in the background."""
+    """The score of what was compared earlier; `first`: of two predictions, the older one. Call it in the background."""
 
     predicted: Taken
     reference: Taken
+    first: Taken | None = None
 
     def __call__(self) -> Score:
         """Copy and count."""
-        return Score(self.predicted.array(), self.reference.array())
+        maps = (self.predicted.array(), self.reference.array())
+        return Score(*maps) if self.first is None else VersusScore(*maps, self.first.array())
 
 
 def at(data: np.ndarray, frame: int | None) -> np.ndarray:
@@ -312,6 +318,28 @@ def voxels_of(review: dict, number: int) -> tuple[np.ndarray, ...]:
     """Return the indices of the voxels of an error in the order displayed."""
     first = int(review["ends"][number - 2]) if number > 1 else 0
     return np.unravel_index(review["places"][first : int(review["ends"][number - 1])], review["shape"])
+
+
+def as_found(layer, number: int) -> np.ndarray:
+    """Return where an error was when it was found, also where it is accepted, mended or dismissed by now.
+
+    Parameters
+    ----------
+    layer : Layer
+        One that `is_review`.
+    number : int
+        Of the error, from 1.
+
+    Returns
+    -------
+    ndarray of the type of the layer
+        `number` at its voxels, else 0, in the order of the file: as `capture.volume_of` returns the layer.
+    """
+    review, record = plain(layer).metadata[REVIEW], layer_record(layer)
+    shown = np.zeros(review["shape"], layer.dtype)
+    if 0 < number <= len(review["ends"]):
+        shown[voxels_of(review, number)] = number
+    return _stored(shown, tuple(record["order"]), tuple(record["flips"]))
 
 
 def is_review(layer) -> bool:

@@ -19,7 +19,7 @@ from . import _error_flight, _error_form
 from ._error_ends import bind_keys, fill, outline, shut, stop
 from ._error_files import write_json, write_table
 from ._error_kinds import AGAINST, ALONE, VERSUS, counted, mode_of
-from ._error_pair import Alone, Pair
+from ._error_pair import Alone, Pair, Versus
 from ._error_rows import ErrorRows, Filter
 from ._error_score import PREDICTED, REFERENCE, Score
 from ._error_work import REVIEW, Found, Recount, is_review, take_pair, voxels_of
@@ -107,15 +107,19 @@ class ErrorsPanel(QWidget):
     # Choosing and finding -----------------------------------------------------------------------------------------
 
     def _pair_up(self) -> None:
-        """Have the two choosers name two layers, the one called so as the reference."""
+        """Have the two choosers name two layers, the one called so as the reference; none where there is but one."""
         self.ask.refresh()
         first, second = self.predicted_box, self.reference_box
         layers = [one for one in reversed(self._viewer.layers) if layer_kind(one) == "labels" and not is_review(one)]
-        if len(layers) < 2 or first.layer is not second.layer:
+        if second.layer not in (None, first.layer):
+            return
+        if len(layers) < 2:
+            second.setCurrentIndex(0)
             return
         truth = next((one for one in layers if _TRUTH.search(one.name)), layers[-1])
         second.choose(truth)
-        first.choose(next(one for one in layers if one is not truth))
+        if first.layer is truth:
+            first.choose(next(one for one in layers if one is not truth))
 
     def find(self) -> None:
         """Find the errors or doubts that the form asks for in the background and show them."""
@@ -183,7 +187,7 @@ class ErrorsPanel(QWidget):
             return
         if taken[0].grid.shape != tuple(review["shape"]):
             return
-        if mode_of(review) == AGAINST:
+        if mode_of(review) in (AGAINST, VERSUS):
             self._start("count", Recount(*taken), partial(self._follow, layers))
         else:
             self._follow(layers, None)
@@ -195,11 +199,10 @@ class ErrorsPanel(QWidget):
             return
         review = self.model.review
         self._compared_layers = tuple(layers)
-        if mode_of(review) == VERSUS:
-            # They are compared, and nothing is painted into any.
-            self._outline(self.outline_box.isChecked())
-            return
-        self.pair = Alone(layers[0], review) if score is None else Pair(*layers, score, review)
+        if score is None:
+            self.pair = Alone(layers[0], review)
+        else:
+            self.pair = Versus(layers, score, review) if mode_of(review) == VERSUS else Pair(*layers, score, review)
         for layer in self.pair.layers:
             for event in (layer.events.paint, layer.events.data):
                 self._room["links"][1].add(event, self._on_edit)
@@ -338,6 +341,8 @@ class ErrorsPanel(QWidget):
         selection.blockSignals(True)
         self.table.selectRow(place)
         selection.blockSignals(False)
+        # The table has not heard of it either, and would go on to show what was chosen before.
+        self.table.viewport().update()
         self.table.scrollTo(self.model.index(place, 0))
 
     def _on_arrow(self, place: int) -> None:

@@ -1,5 +1,6 @@
 """Three linked planes beside the main canvas: axial, coronal and sagittal through one point, painted in any of them."""
 
+import math
 import time
 import weakref
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from ._links import Links
 from ._pane import Closing, Crosshair, main_canvas
 from ._plane_view import PlaneView
 from ._planes import show_plane
+from ._quiet import quieten
 from .view import attach
 
 # Milliseconds without a move before the sliders that no canvas needs for its slice follow.
@@ -173,11 +175,11 @@ class ThreePlanes(QWidget):
         self._flusher.start()
 
     def catch_up(self) -> None:
-        """Have the canvases follow now: with cameras that have moved too, each is drawn once rather than twice."""
+        """Have all canvases follow now: with cameras that have moved too, each is drawn once rather than twice."""
         self._flusher.stop()
-        self._flush()
+        self._flush(math.inf)
 
-    def _flush(self) -> None:
+    def _flush(self, patience: float = _PATIENCE) -> None:
         """Bring the canvases up to date: together, as the window is put together anew for each that is drawn alone.
 
         Where slicing takes long, one after the other, so that mouse and keys are heard in between.
@@ -185,7 +187,7 @@ class ThreePlanes(QWidget):
         if self.window().isVisible() and not self.isVisible():
             return
         begun = time.monotonic()
-        while self._dirty and time.monotonic() - begun < _PATIENCE:
+        while self._dirty and time.monotonic() - begun < patience:
             name = self._dirty.pop(0)
             pane = self.panes.get(name)
             self._draw_crosshairs([name])
@@ -275,6 +277,9 @@ class ThreePlanes(QWidget):
             self._point = self._seen.copy()
         for pane in self.panes.values():
             pane.turn()
+        for canvas in (main_canvas(self._viewer), *(pane.qt_viewer for pane in self.panes.values())):
+            if canvas is not None:
+                quieten(canvas)
         self._refresh()
 
 
