@@ -164,7 +164,7 @@ def test_what_cannot_be_done_is_one_sentence(cohort, capsys, tmp_path):
     for arguments, said in (
         ([a], "give REFERENCE"),
         ([a, t, "--uncertainty", t], "leave one of them out"),
-        ([a, "--others", t, "--versus", t], "need references"),
+        ([a, "--others", t, "--versus", t], "needs references"),
         ([a, "--rules", str(tmp_path / "none.json")], "holds no rules"),
         ([a, t, "--boundary", "0.1"], "less than one voxel"),
         ([str(cohort / "a"), str(cohort / "t"), "--cohort", "--versus", a], "is no folder"),

@@ -4,36 +4,24 @@ import json
 
 import numpy as np
 import pytest
+from tiny_model import write_tiny
 
 import napari_lightbox as lb
 from napari_lightbox.cli import main
 
-torch = pytest.importorskip("torch")
-safetensors_torch = pytest.importorskip("safetensors.torch")
+pytest.importorskip("torch")
+pytest.importorskip("safetensors.torch")
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder with an image of two frames, a region, and a model with random weights."""
-    from napari_lightbox.models.networks import build
-
-    (tmp_path / "tiny").mkdir()
-    torch.manual_seed(4)
-    args = {"dims": 2, "out_channels": 2, "channels": [4, 8], "norm": "batch"}
-    safetensors_torch.save_file(build("unet", **args).state_dict(), tmp_path / "tiny" / "w.safetensors")
-    labels = {"1": "<thing>"}
-    card = {"name": "tiny", "version": "1", "licence": "-", "loader": "safetensors", "weights": "w.safetensors",
-            "sha256": None, "architecture": {"name": "unet", "args": args},
-            "input": {"dims": 2, "channels": [{"name": "image"}], "divisible_by": 2},
-            "window": {"size": [16, 16], "overlap": 0.5}, "output": {"kind": "labels", "labels": labels}}  # fmt: skip
-    (tmp_path / "tiny" / "card.json").write_text(json.dumps(card))
     data = np.random.default_rng(2).integers(0, 100, (2, 3, 16, 20)).astype(np.int16)
     grid = lb.Grid.from_spacing((3, 1, 1), data.shape, frames=lb.Frames("time", (0, 1), "s"))
-    lb.write(lb.Volume(data, grid, name="scan"), tmp_path / "scan.nii.gz")
     region = np.zeros(data.shape[1:], np.uint8)
     region[1, 4:8, 5:9], region[0, 0, 0] = 2, 1
     lb.write(lb.Volume(region, grid.without_frames(), "labels", "wrong"), tmp_path / "wrong.nii.gz")
-    return tmp_path
+    return write_tiny(tmp_path, lb.Volume(data, grid, name="scan"), overlap=0.5)
 
 
 def test_the_command_writes_what_the_function_finds(folder, capsys):

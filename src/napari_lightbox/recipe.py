@@ -22,7 +22,8 @@ _FORMAT = 1
 # How the viewer records that voxels were painted.
 _BY_HAND = "manual edit"
 # Steps that models leave, which no row of the catalogue stands for.
-_OF_MODELS = ("predict", "postprocess", "attribute")
+_OF_MODELS = ("predict", "postprocess", "attribute", "features", "kernels", "receptive_field")
+_LOOKED = ("features", "kernels", "receptive_field")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Step:
     Parameters
     ----------
     operation : str
-        Name in the catalogue, ``"predict"``, ``"postprocess"`` or ``"attribute"``.
+        Name in the catalogue, or of what a model does: ``"predict"``, ``"postprocess"``, ``"attribute"``,
+        ``"features"``, ``"kernels"`` or ``"receptive_field"``.
     parameters : mapping
         All parameters, as plain values. A further volume is written as ``{"volume": name, "kind": ..., "grid": ...}``.
     plane : str or int, optional
@@ -95,7 +97,7 @@ class Step:
 
     def role(self, name: str) -> str:
         """Return what a further volume is to the step: ``"image"``, ``"labels"`` or ``"volume"``."""
-        if self.operation == "predict":
+        if self.operation == "predict" or self.operation in _LOOKED:
             return "image"
         if self.operation == "attribute":
             asked = next(k for k, v in self.parameters.items() if isinstance(v, Mapping) and v.get("volume") == name)
@@ -113,7 +115,7 @@ class Step:
     @property
     def kind(self) -> str | None:
         """What the step works on, ``"labels"`` or another kind of volume; None where nobody knows."""
-        if self.operation in (_BY_HAND, "predict", "attribute"):
+        if self.operation in (_BY_HAND, "predict", "attribute", *_LOOKED):
             return None
         if self.operation == "postprocess":
             return "labels"
@@ -294,6 +296,10 @@ def _run_step(step: Step, volume: Volume, inputs: Mapping[str, Volume]) -> Volum
         from .models import explain
 
         return explain.replay(step.as_dict(), volume, values)
+    if step.operation in _LOOKED:
+        from .models import looked
+
+        return looked.replay(step.as_dict(), volume, values)
     if step.operation == "postprocess":
         from .models import post
 

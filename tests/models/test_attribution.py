@@ -65,7 +65,7 @@ def test_integrated_gradients_add_up_to_the_change_of_the_target(smooth, baselin
     region = marked(image)
     found = attribute(image, smooth, 2, region=region, baseline=baseline, steps=24)
     rest = np.full_like(image.data, image.data.mean())
-    rest = ndimage.gaussian_filter(image.data, 8 / 20, mode="nearest") if baseline == "blurred" else rest
+    rest = ndimage.gaussian_filter(image.data, 8 / 5, mode="nearest") if baseline == "blurred" else rest
     with torch.no_grad():
         answers = [smooth(torch.from_numpy(d)[None, None])[0, 2].numpy()[region.data > 0].sum()
                    for d in (image.data, rest)]  # fmt: skip

@@ -70,7 +70,7 @@ def folders(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def trusting(tmp_path, monkeypatch):
     monkeypatch.setenv("LIGHTBOX_CONFIG", str(tmp_path / "config"))
-    monkeypatch.setattr("napari_lightbox.viewer.panels.inference.confirm", lambda *_: True)
+    monkeypatch.setattr("napari_lightbox.viewer.panels._dock_parts.confirm", lambda *_: True)
 
 
 def scan(frames=None):

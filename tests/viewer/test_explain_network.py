@@ -6,6 +6,7 @@ from difficult_grids import difficult_grid
 from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
 
 from napari_lightbox import Volume
 from napari_lightbox.models import features
@@ -92,6 +93,47 @@ def test_the_receptive_field_follows_the_cursor(qtbot, opened):
     np.testing.assert_allclose(np.ptp(box, axis=0), expected[list(order)], rtol=1e-4)
     np.testing.assert_allclose(box.mean(axis=0), point, atol=1e-4)
     assert "at most 3 x 3 voxels" in tab.about.text()
+    viewer.dims.point = point
+    press(qtbot, panel, tab.keep_button)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=20_000)
+    kept = layer_to_volume(viewer.layers[-1], viewer.layers)
+    assert kept.history[-1]["operation"] == "receptive_field"
+    there = np.argwhere(np.asarray(kept.data) > 0)
+    middle = image.grid.to_index(np.asarray(kept.history[-1]["parameters"]["point"]))
+    np.testing.assert_allclose(there.mean(0), np.rint(middle), atol=0.51)
+    # The place in the file, whose axes are shown in another order and turned.
+    order, flips = image.grid.order_for("LPS")
+    for axis, flip, size in zip(order, flips, viewer.layers[0].data.shape, strict=True):
+        place = size // 3
+        assert round(middle[axis]) == (size - 1 - place if flip else place)
+    viewer.layers.pop()
     press(qtbot, panel, tab.field_button)
     assert [layer.name for layer in viewer.layers] == [viewer.layers[0].name]
     assert not viewer.mouse_move_callbacks
+
+
+def test_what_was_found_is_a_page_and_the_kernels_are_layers(qtbot, opened, tmp_path, monkeypatch):
+    viewer, panel, _, model = opened
+    tab, button = panel.network, panel.findings.button
+    assert not button.isEnabled()
+    press(qtbot, panel, tab.look_button)
+    tab.table.selectRow(0)
+    press(qtbot, panel, tab.features_button)
+    qtbot.waitUntil(lambda: len(viewer.layers) > 1, timeout=20_000)
+    assert button.text() == "Report… (2 findings)"
+    press(qtbot, panel, tab.kernels_button)
+    qtbot.waitUntil(lambda: any("first kernels" in layer.name for layer in viewer.layers), timeout=20_000)
+    layer = next(one for one in viewer.layers if one.name.endswith("· first kernels"))
+    weights = model.module.down[0].conv1.weight.detach().numpy()
+    np.testing.assert_allclose(np.asarray(layer.data)[0, :3, 4:7], weights[1, 0])
+    page = tmp_path / "why.html"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "why"), ""))
+    press(qtbot, panel, button)
+    qtbot.waitUntil(page.exists, timeout=20_000)
+    text = page.read_text(encoding="utf-8")
+    # Kernels, their response, and the one slice of each of three feature maps.
+    assert text.count("data:image/png") == 5
+    assert "Feature maps of" in text
+    assert "<td>features</td>" in text
+    qtbot.mouseClick(panel.findings.clear_button, Qt.MouseButton.LeftButton)
+    assert not button.isEnabled()

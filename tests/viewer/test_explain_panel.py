@@ -17,7 +17,7 @@ from napari_lightbox.models import PERTURBATIONS, perturbed
 from napari_lightbox.models.loaders.trust import Untrusted
 from napari_lightbox.ops.metrics import dice
 from napari_lightbox.viewer.layers import layer_to_volume, volume_to_layer
-from napari_lightbox.viewer.panels import _explain_work, explain
+from napari_lightbox.viewer.panels import _dock_parts, _explain_work
 from napari_lightbox.viewer.panels._explain_plot import Curve, CurvePlot, Point
 from napari_lightbox.viewer.panels.explain import ExplainPanel
 
@@ -230,8 +230,8 @@ def test_a_model_that_may_run_code_is_asked_about_once(opened, qtbot, monkeypatc
         return bright
 
     monkeypatch.setattr(_explain_work, "load", load)
-    monkeypatch.setattr(explain, "confirm", lambda *_: True)
-    monkeypatch.setattr(explain, "remember", lambda sha, name: trusted.append(sha))
+    monkeypatch.setattr(_dock_parts, "confirm", lambda *_: True)
+    monkeypatch.setattr(_dock_parts, "remember", lambda sha, name: trusted.append(sha))
     panel.sweeps.strengths.setText("1")
     press(qtbot, panel, panel.sweeps.run_button)
     qtbot.waitUntil(lambda: panel.sweeps.found is not None, timeout=20_000)

@@ -434,7 +434,7 @@ def test_a_model_that_brings_code_is_asked_about_once(panel, qtbot, tmp_path, mo
         questions.append(question)
         return answers.pop(0)
 
-    monkeypatch.setattr("napari_lightbox.viewer.panels.inference.confirm", confirm)
+    monkeypatch.setattr("napari_lightbox.viewer.panels._dock_parts.confirm", confirm)
     panel.run_button.click()
     qtbot.waitUntil(lambda: not panel.bar.running, timeout=60_000)
     assert len(panel.viewer.layers) == 1

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cohort",
         action="store_true",
-        help="both are folders: a prediction belongs to the reference whose name it has, or begins with",
+        help="folders in place of files: a prediction belongs to the reference whose name it has, or begins with",
     )
     parser.add_argument("--image", metavar="IMAGE", help="grey values to draw on; with --cohort a folder")
     parser.add_argument("--labels", metavar="N,N", help="values to score (default: all but 0)")

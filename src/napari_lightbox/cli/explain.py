@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input", metavar="IMAGE", nargs="+", help="a file or a DICOM folder for each channel of the model"
     )
-    parser.add_argument("--model", required=True, help="a shipped model or a model's folder")
+    parser.add_argument(
+        "--model", required=True, nargs="+", help="a shipped model or a model's folder; several are explained together"
+    )
     parser.add_argument("--label", required=True, metavar="NAME", help="the class, by name or value")
     parser.add_argument(
         "--method",
@@ -31,8 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--value", type=int, metavar="N", help="of the region, only this label")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results, made if it is missing")
     parser.add_argument("--layer", metavar="NAME", help="of grad_cam (default: the bottleneck)")
-    parser.add_argument("--steps", type=int, default=32, help="of integrated_gradients: passes a window (default 32)")
-    parser.add_argument("--baseline", default="0", help="a number as the network sees it, mean, minimum or blurred")
+    parser.add_argument("--steps", type=int, help="of integrated_gradients: passes a window (default: as --gap needs)")
+    parser.add_argument(
+        "--gap", type=float, default=0.02, help="without --steps: what the map's sum may miss, a share (default 0.02)"
+    )
+    parser.add_argument(
+        "--baseline",
+        help="a number as the network sees it, mean, minimum or blurred (default: what suits the model)",
+    )
     parser.add_argument("--patch", metavar="MM", help="of occlusion: edge of the patches, or z,y,x (2D models: y,x)")
     parser.add_argument("--stride", metavar="MM", help="of occlusion: how far apart they are (default: side by side)")
     parser.add_argument("--frame", type=int, help="of an image with frames, counted from 0 (default: all)")
@@ -54,19 +62,20 @@ def run(args: argparse.Namespace) -> int:
         raise FileError(f"{there} exists: choose another folder, or add --overwrite")
     chosen = {"baseline": _number(args.baseline), "patch": _lengths(args.patch, "--patch"),
               "stride": _lengths(args.stride, "--stride")}  # fmt: skip
-    model = load(args.model)
+    models = [load(one) for one in args.model]
     images = [read_input(args, path, "image") for path in args.input]
     region = None if args.region is None else _region(args)
     label = int(args.label) if args.label.isdigit() else args.label
-    found = attribute(images, model, label, method=args.method, region=region, layer=args.layer, steps=args.steps,
-                      frame=args.frame, device=args.device, check=not args.force, **chosen)  # fmt: skip
+    found = attribute(images, models, label, method=args.method, region=region, layer=args.layer, steps=args.steps,
+                      gap=args.gap, frame=args.frame, device=args.device, check=not args.force, **chosen)  # fmt: skip
     maps = found if isinstance(found, list) else [found]
     files = write_explained(folder, maps, images, region, overwrite=args.overwrite)
     for note in maps[0].meta["notes"]:
         err(f"note: {typed(note)}")
     for number, one in enumerate(maps[0].meta["attribution"]["frames"]):
         rest = "" if one["baseline"] is None else f", of the baseline {one['baseline']:.6g}"
-        out(f"frame {number}: target {one['target']:.6g}{rest}, sum of the map {one['sum']:.6g}")
+        gap = "" if one.get("gap") is None else f", which misses {one['gap']:.2%} of the change in {one['steps']} steps"
+        out(f"frame {number}: target {one['target']:.6g}{rest}, sum of the map {one['sum']:.6g}{gap}")
     out(", ".join(str(path) for path in files))
     return 0
 
@@ -81,7 +90,9 @@ def _region(args: argparse.Namespace) -> Any:
     return region.replace(data=mask, name=f"{region.name}, label {args.value}", labels={})
 
 
-def _number(text: str) -> float | str:
+def _number(text: str | None) -> float | str | None:
+    if text is None:
+        return None
     try:
         return float(text)
     except ValueError:

@@ -9,6 +9,7 @@ from .answers import Answers, Boxes
 from .card import Card
 from .explain import attribute
 from .loaders import Model, available, load, read_card
+from .looked import kernel_picture, seen_from
 from .looking import ReceptiveField, features, frequency_response, kernels, layers, receptive_field
 from .mending import FILTERS, Mended, mend
 from .outputs import Outputs, read_outputs
@@ -35,6 +36,7 @@ __all__ = [
     "available",
     "features",
     "frequency_response",
+    "kernel_picture",
     "kernels",
     "layers",
     "load",
@@ -47,6 +49,7 @@ __all__ = [
     "read_outputs",
     "receptive_field",
     "replay",
+    "seen_from",
     "sweep",
 ]
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from ..errors import InputError
 from ._attribution import Batch, Frame, Question, require_gradient
 from ._layers import Alignment, hooked
 
-# Standard deviation of the blurred baseline, as a share of the frame: what is larger stays.
-_BLUR = 1 / 20
+# Standard deviation of the blurred baseline, as a share of the frame: light and dark halves stay, and no more.
+_BLUR = 1 / 5
 
 
 @dataclass
@@ -24,17 +24,30 @@ class Found:
     maps: torch.Tensor
     target: float = 0.0
     baseline: float | None = None
-    notes: list[str] = field(default_factory=list)
+    steps: int | None = None
 
 
 def baselines(frame: Frame, baseline: float | str) -> torch.Tensor:
     """Return what stands for nothing, at every voxel of the padded frame."""
+    found = _nothing(frame, baseline)
+    if frame.card.rules is None:
+        return found
+    # Around the image the network has zeros of its own, which are no part of it and stay as they are.
+    kept = frame.image.clone()
+    kept[(slice(None), *frame.inside)] = found[(slice(None), *frame.inside)]
+    return kept
+
+
+def _nothing(frame: Frame, baseline: float | str) -> torch.Tensor:
     if baseline == "blurred":
-        # Along the axes that the network sees at once.
-        sigma = [0.0] * 4
+        found = frame.image
+        # Along the axes that the network sees at once. So wide a filter is done fastest as a matrix.
         for axis in range(3 - frame.plan.dims, 3):
-            sigma[axis + 1] = _BLUR * frame.plan.working[axis]
-        return torch.from_numpy(ndimage.gaussian_filter(frame.image.numpy(), sigma, mode="nearest"))
+            one = np.eye(found.shape[axis + 1])
+            one = ndimage.gaussian_filter1d(one, _BLUR * frame.plan.working[axis], axis=0, mode="nearest")
+            found = torch.tensordot(found, torch.from_numpy(one.astype(np.float32)), ([axis + 1], [1]))
+            found = found.movedim(-1, axis + 1)
+        return found
     flat = frame.image[(slice(None), *frame.inside)].flatten(1)
     if baseline == "mean":
         values = flat.double().mean(1).float()
@@ -76,7 +89,7 @@ def integrated(frame: Frame, question: Question, baseline: float | str, steps: i
         at_rest += question.value(rests, some)
         for place, slab, low, total in zip(where, slabs, rests, sums, strict=True):
             maps[place] += (slab - low) * total
-    return Found(frame.folded(maps), target, at_rest)
+    return Found(frame.folded(maps), target, at_rest, steps)
 
 
 # Occlusion ------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..volume import Volume
 from .card import Card, Channel, InputSpec, OutputSpec
 from .channels import as_channels, together
+from .ensembles import listed, require_alike
 from .heads import TABLES
 from .loaders import Model
 from .loaders import load as load_model
@@ -33,7 +34,7 @@ class Job:
     card: Card
     plan: Plan
     asked: Mapping[str, Any]
-    network: Any
+    networks: list[Any]
     device: str
     ask: Any
     counter: Any
@@ -45,11 +46,17 @@ class Job:
         """The frames that are looked at."""
         return list(range(self.plan.frames)) if self.chosen is None else [self.chosen]
 
-    def question(self, plan: Plan, channel: int = 0) -> "Question":
-        """Return what the network is asked about a frame."""
+    @property
+    def network(self) -> Any:
+        """The network; of several, the first."""
+        return self.networks[0]
+
+    def question(self, plan: Plan, channel: int = 0, network: Any = None) -> "Question":
+        """Return what a network is asked about a frame."""
         from ._attribution import Question
 
-        return Question(self.network, self.card, plan, channel, self.device, self.ask, self.counter)
+        network = self.network if network is None else network
+        return Question(network, self.card, plan, channel, self.device, self.ask, self.counter)
 
     def frame(self, number: int, region: np.ndarray | None = None) -> "Frame":
         """Return a frame as the network wants it; `region` is (z, y, x) as stored, everything where not given."""
@@ -120,13 +127,12 @@ def job_of(volume: Any, model: ModelLike, asked: Mapping[str, Any], frame: int |
     torch = import_torch("Explaining a model")
     from . import engine
     from .asking import leavable
-    from .taking import Taking
 
     given = as_channels(volume)
-    if isinstance(model, list | tuple):
-        raise InputError(f"model is a list of {len(model)}: explain one model at a time")
-    model = model if isinstance(model, Model) or callable(model) else load_model(model)
-    card = _card_of(model, given, asked["dims"])
+    models = [one if isinstance(one, Model) or callable(one) else load_model(one) for one in listed(model)]
+    require_alike(models)
+    model = models if len(models) > 1 else models[0]
+    card = _card_of(models[0], given, asked["dims"])
     problems, notes = review(given, card)
     if problems and (asked["check"] or len(given) != len(card.input.channels)):
         raise InputError(problems[0])
@@ -137,16 +143,30 @@ def job_of(volume: Any, model: ModelLike, asked: Mapping[str, Any], frame: int |
     channels, more = together(given)
     plan = make_plan(channels, card, options, asked["window"])
     device = engine.choose_device(asked["device"])
-    module = model.on(device) if isinstance(model, Model) else model
-    network = Taking(module, card, card.output.take) if isinstance(model, Model) else module
+    networks = [network for one in models for network in _networks(one, device)]
     counter = engine.Counter(0)
     # Single precision as it is written, as for predictions.
     with (
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True),
         leavable(lambda work: work(), counter.add) as ask,
     ):
-        yield Job(channels, given, model, card, plan, asked, network, device, ask, counter,
+        yield Job(channels, given, model, card, plan, asked, networks, device, ask, counter,
                   [*problems, *notes, *more, *plan.notes], frame)  # fmt: skip
+
+
+def _networks(model: Any, device: str) -> list[Any]:
+    """Return the networks of a model: its folds, whose mean is the answer, or the one that there is."""
+    if not isinstance(model, Model):
+        return [model]
+    from .taking import Taking
+
+    card = model.card
+    return [Taking(one, card, card.output.take) for one in folds(model.on(device), card)]
+
+
+def folds(module: Any, card: Card) -> list[Any]:
+    """Return the folds of nnU-Net that answer together; any other network is the only one."""
+    return list(module.folds) if card.loader == "nnunet" and hasattr(module, "folds") else [module]
 
 
 def _card_of(model: Any, channels: list[Volume], dims: int) -> Card:
@@ -157,6 +177,11 @@ def _card_of(model: Any, channels: list[Volume], dims: int) -> Card:
         spec = InputSpec(dims=dims, channels=tuple(Channel(v.name) for v in channels))
         return Card(name=name, input=spec, output=OutputSpec())
     card = model.card
+    if getattr(card.rules, "whole", False):
+        raise InputError(
+            f"model {card.name!r} is prepared and finished by MONAI as a whole, which leaves gradients no way back: "
+            "take a bundle whose transforms are known here"
+        )
     if card.output.kind in TABLES or card.output.factor is not None:
         raise InputError(
             f"model {card.name!r} gives no voxels on the grid of its input, which is what can be explained: take a "

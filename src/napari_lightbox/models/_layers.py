@@ -81,6 +81,14 @@ def require_network(network: Any, name: str) -> torch.nn.Module:
     return inside
 
 
+def evens_out(network: Any) -> bool:
+    """Whether a network evens out what it sees by norms over a whole window: contrast is nothing to it, but none is."""
+    inside = getattr(network, "network", network)
+    kinds = ("InstanceNorm", "GroupNorm", "LayerNorm")
+    modules = inside.modules() if isinstance(inside, torch.nn.Module) else ()
+    return any(kind in getattr(one, "original_name", type(one).__name__) for one in modules for kind in kinds)
+
+
 def find(network: torch.nn.Module, name: str, rows: Sequence[Layer]) -> torch.nn.Module:
     """Return a layer by its name."""
     if name not in {row.name for row in rows}:

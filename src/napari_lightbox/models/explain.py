@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..apply import input_names, record_input
 from ..errors import InputError
 from ..volume import Volume
+from ._explained_steps import opened, step_of
 from ._explaining import Job, divisor, job_of
-from .loaders import load as load_model
 from .plan import Plan
 from .predict import ModelLike
-from .prediction import model_name, model_sha256
-from .torch_import import import_torch
 
 if TYPE_CHECKING:
     from ._attribution import Frame, Question
+    from ._attribution_maps import Found
 
 METHODS = ("gradient", "integrated_gradients", "grad_cam", "occlusion")
 TITLES = {
@@ -38,14 +36,15 @@ _MISSED = 0.05
 
 def attribute(
     volume: Volume | Sequence[Volume],
-    model: ModelLike,
+    model: ModelLike | Sequence[ModelLike],
     label: int | str,
     *,
     method: str = "integrated_gradients",
     region: Volume | None = None,
     layer: str | None = None,
-    steps: int = 32,
-    baseline: float | str = 0.0,
+    steps: int | None = None,
+    gap: float = 0.02,
+    baseline: float | str | None = None,
     patch: float | Sequence[float] | None = None,
     stride: float | Sequence[float] | None = None,
     unit: str = "mm",
@@ -69,9 +68,10 @@ def attribute(
     ----------
     volume : Volume or list of Volume
         As for `predict`: 2D, 3D or 4D; several channels as a list.
-    model : Model, str, path or callable
-        One model, as for `predict`. A callable takes a float32 tensor (n, channels, \*window) and must stay within
-        torch, but for occlusion.
+    model : Model, str, path, callable, or list of them
+        As for `predict`. A callable takes a float32 tensor (n, channels, \*window) and must stay within torch, but for
+        occlusion. Of several models, and of the folds of nnU-Net, the mean of the logits is explained: the map is the
+        mean of theirs.
     label : int or str
         The class, by value or name; of a model that gives an image, the channel.
     method : {"integrated_gradients", "gradient", "grad_cam", "occlusion"}
@@ -86,13 +86,17 @@ def attribute(
     layer : str, optional
         For Grad-CAM, a name that `layers` lists; where not given the last of the coarsest ones (the bottleneck), or
         in a network that never gets coarser the last before the head.
-    steps : int
-        Of integrated gradients: passes for each window.
-    baseline : float or {"mean", "minimum", "blurred"}
+    steps : int, optional
+        Of integrated gradients: passes for each window (Gauss-Legendre). Where not given, as many as `gap` needs, 8 to
+        512: the way is halved again and again where the map's sum misses the change of the target.
+    gap : float
+        Where steps are not given: the share of the target's change that the map's sum may miss.
+    baseline : float or {"mean", "minimum", "blurred"}, optional
         What stands for "nothing there", as the network sees it, after the card's intensity rule: 0 is the lower end
         of a window of grey levels, and the mean of a z-score; or each channel's mean or lowest value in the frame; or
-        the frame blurred by a Gaussian of a twentieth of its size. A network with instance normalisation sees the
-        same at any contrast, and jumps where there is none: only the blurred baseline leads to it smoothly.
+        the frame blurred by a Gaussian of a fifth of its size. A network with instance normalisation sees the
+        same at any contrast, and jumps where there is none: only the blurred baseline leads to it smoothly. Where not
+        given ``"blurred"`` for integrated gradients of such networks, otherwise 0.
     patch, stride : float or sequence of float, optional
         Of occlusion, in array order (z, y, x); for a 2D model (y, x) as it sees them, as slices are covered one by
         one. An eighth of the image where not given, side by side.
@@ -110,8 +114,9 @@ def attribute(
         A float32 image on the grid of the input: positive where voxels speak for the class. For several channels a
         list with one for each, but of Grad-CAM, which has one map. Values are those of the voxels the network saw,
         interpolated linearly as a prediction is; where padding repeats the outermost voxels, its share is added to
-        theirs. ``meta["notes"]`` says what was done, ``meta["attribution"]`` holds the target, that of the baseline,
-        and the map's sum over the voxels the network saw, for each frame.
+        theirs. ``meta["notes"]`` says what was done, ``meta["attribution"]`` holds for each frame the target, that of
+        the baseline, the map's sum over the voxels the network saw, and of integrated gradients the steps and the
+        gap: the share of the change that the sum misses.
 
     Raises
     ------
@@ -124,9 +129,9 @@ def attribute(
     Notes
     -----
     Memory: one window's activations and their gradients, about three times those of a prediction, and four images of
-    the working grid. Passes through the network for each window that reaches into the region: 1 (gradient),
-    ``steps + 2`` (integrated gradients), 2 (Grad-CAM; 1 for every other window), and of occlusion as many as patches
-    touch it, for each channel.
+    the working grid. Passes through each network for each window that reaches into the region: 1 (gradient),
+    ``steps + 2`` (integrated gradients; without steps as many as it takes), 2 (Grad-CAM; 1 for every other window),
+    and of occlusion as many as patches touch it, for each channel.
 
     Examples
     --------
@@ -135,13 +140,13 @@ def attribute(
     >>> found.data[0].tolist()
     [[0.0, 0.0, 4.0], [6.0, 8.0, 10.0]]
     """
-    _check_choices(method, steps, baseline, unit)
+    _check_choices(method, steps, gap, baseline, unit)
     given = {"window": window, "overlap": overlap, "blending": blending, "mirror": mirror}
     asked = {**given, "dims": dims, "device": device, "check": check}
     with job_of(volume, model, asked, frame) as job:
         value = job.value_of(label)
         region_used = job.region(region, value)
-        made = _Maps(job, method, {"layer": layer, "steps": steps, "baseline": baseline, "patch": patch,
+        made = _Maps(job, method, {"layer": layer, "steps": steps, "gap": gap, "baseline": baseline, "patch": patch,
                                    "stride": stride, "unit": unit}, region_used)  # fmt: skip
         made.run(value)
     parameters = {"label": value, "method": method, **made.choices, "frame": frame, **_written(asked, job.plan)}
@@ -157,32 +162,22 @@ def replay(step: Mapping[str, Any], volume: Volume, parameters: Mapping[str, Any
         If the model was a Python function, or its weights are no longer the same.
     """
     values = dict(parameters)
-    name, result = values.pop("model", None), values.pop("result", 0)
-    if not name:
-        raise InputError("the map was made of a Python function, which a recipe cannot hold: run attribute again")
-    model = load_model(name)
-    recorded = step.get("model", {}).get("sha256")
-    if recorded and model.sha256 != recorded:
-        raise InputError(
-            f"the weights of model {model.name!r} are not those the recipe was made with (SHA-256 "
-            f"{model.sha256[:12]}..., recorded {recorded[:12]}...): take that version of the model"
-        )
-    further = [values.pop(k) for k in sorted((k for k in values if k.startswith("channel_")), key=lambda k: int(k[8:]))]
-    torch = import_torch()
-    if str(values.get("device", "auto")).startswith("cuda") and not torch.cuda.is_available():
-        values["device"] = "auto"
+    result = values.pop("result", 0)
+    model, further = opened(step, values)
     found = attribute([volume, *further], model, values.pop("label"), **values)
     return found[result] if isinstance(found, list) else found
 
 
-def _check_choices(method: str, steps: int, baseline: float | str, unit: str) -> None:
+def _check_choices(method: str, steps: int | None, gap: float, baseline: float | str | None, unit: str) -> None:
     for name, value, known in (("method", method, METHODS), ("unit", unit, ("mm", "voxels"))):
         if value not in known:
             raise InputError(f"{name} {value!r} is unknown: use one of {', '.join(known)}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise InputError(f"steps {steps!r} must be a whole number from 1 on, such as 32")
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        raise InputError(f"steps {steps!r} must be a whole number from 1 on, such as 32, or None for as many as needed")
+    if isinstance(gap, bool) or not isinstance(gap, int | float) or not 0 < gap < 1:
+        raise InputError(f"gap {gap!r} must be a share between 0 and 1, such as 0.02")
     number = isinstance(baseline, int | float) and not isinstance(baseline, bool) and np.isfinite(baseline)
-    if not number and baseline not in _BASELINES:
+    if not number and baseline is not None and baseline not in _BASELINES:
         raise InputError(
             f"baseline {baseline!r} must be a number as the network sees it, or one of {', '.join(_BASELINES)}"
         )
@@ -204,22 +199,31 @@ class _Maps:
 
     def __init__(self, job: Job, method: str, choices: Mapping[str, Any], region: np.ndarray) -> None:
         self.job, self.method, self.where = job, method, region
-        used = {"gradient": (), "integrated_gradients": ("steps", "baseline"), "grad_cam": ("layer",),
+        used = {"gradient": (), "integrated_gradients": ("steps", "gap", "baseline"), "grad_cam": ("layer",),
                 "occlusion": ("patch", "stride", "unit", "baseline")}[method]  # fmt: skip
         self.choices = {name: choices[name] for name in used}
+        if self.choices.get("baseline", 0) is None:
+            self.choices["baseline"] = self._baseline()
         self.figures: list[dict[str, float | None]] = []
-        self.layer = self._place_of_layer() if method == "grad_cam" else None
+        self.layers = [self._place_of_layer(one) for one in job.networks] if method == "grad_cam" else []
         count = 1 if method == "grad_cam" else len(job.channels)
         grid = job.plan.grid
         self.grid = grid if job.chosen is None else grid.without_frames()
         self.data = np.zeros((count, len(job.frames), *grid.spatial_shape), np.float32)
 
-    def _place_of_layer(self) -> tuple[Any, Any]:
+    def _baseline(self) -> float | str:
+        """Return what suits the networks: those that even out contrast jump where there is none."""
+        from . import _layers
+
+        jumps = self.method == "integrated_gradients" and any(map(_layers.evens_out, self.job.networks))
+        return "blurred" if jumps else 0.0
+
+    def _place_of_layer(self, network: Any) -> tuple[Any, Any]:
         """Find the layer of Grad-CAM, and where its values lie."""
         from . import _layers
 
         job = self.job
-        network = _layers.require_network(job.network, job.card.name)
+        network = _layers.require_network(network, job.card.name)
         size = job.plan.window[-job.plan.dims :]
         rows = _layers.listed(network, job.card.input.network_channels, size)
         name = self.choices["layer"] or _layers.bottleneck(rows).name
@@ -232,22 +236,31 @@ class _Maps:
     def run(self, value: int) -> None:
         """Compute every frame that has something of the region."""
         job = self.job
+        passes = {"integrated_gradients": (self.choices.get("steps") or -2) + 2, "occlusion": 0}.get(self.method, 1)
         for place, number in enumerate(job.frames):
             if not self.where[number].any():
                 self.figures.append({"target": 0.0, "baseline": None, "sum": 0.0})
                 continue
             frame = job.frame(number, self.where[number])
-            if self.method == "grad_cam":
-                job.counter.total += len(frame.batches()) + len(frame.batches(all_of_them=True))
-            elif self.method != "occlusion":
-                each = self.choices["steps"] + 2 if self.method == "integrated_gradients" else 1
-                job.counter.total += each * len(frame.batches())
-            question = job.question(frame.plan, job.channel_of(value, self._classes(frame)))
-            found = self._map(frame, question)
-            for channel, one in enumerate(found.maps):
-                frame.write(one, self.data[channel, place])
-            total = float(found.maps.double().sum())
-            self.figures.append({"target": found.target, "baseline": found.baseline, "sum": total})
+            every = len(frame.batches(all_of_them=True)) if self.method == "grad_cam" else 0
+            job.counter.total += (passes * len(frame.batches()) + every) * len(job.networks)
+            channel = job.channel_of(value, self._classes(frame))
+            found = [self._map(frame, job.question(frame.plan, channel, one), number)
+                     for number, one in enumerate(job.networks)]  # fmt: skip
+            self._keep(frame, found, place)
+
+    def _keep(self, frame: "Frame", found: Sequence["Found"], place: int) -> None:
+        """Write the mean of the maps of all networks, and its figures."""
+        maps = sum(one.maps for one in found) / len(found)
+        for channel, one in enumerate(maps):
+            frame.write(one, self.data[channel, place])
+        figures = {"target": _mean([one.target for one in found]), "baseline": None, "sum": float(maps.double().sum())}
+        if self.method == "integrated_gradients":
+            figures["baseline"] = _mean([one.baseline for one in found])
+            change = figures["target"] - figures["baseline"]
+            figures["steps"] = max(one.steps for one in found)
+            figures["gap"] = abs(change - figures["sum"]) / abs(change) if change else None
+        self.figures.append(figures)
 
     def _classes(self, frame: "Frame") -> int:
         """Return how many classes a function gives, which its card does not say."""
@@ -259,16 +272,19 @@ class _Maps:
 
         return int(question.guarded(lambda: as_tensor(self.job.network(question.inputs(slab, some))).shape[1]))
 
-    def _map(self, frame: "Frame", question: "Question") -> Any:
+    def _map(self, frame: "Frame", question: "Question", number: int) -> "Found":
         from . import _attribution_maps as maps
+        from ._attribution_path import integrated_until
 
         chosen = self.choices
         if self.method == "gradient":
             return maps.gradient_input(frame, question)
         if self.method == "integrated_gradients":
+            if chosen["steps"] is None:
+                return integrated_until(frame, question, chosen["baseline"], chosen["gap"])
             return maps.integrated(frame, question, chosen["baseline"], chosen["steps"])
         if self.method == "grad_cam":
-            return maps.grad_cam(frame, question, *self.layer)
+            return maps.grad_cam(frame, question, *self.layers[number])
         size, stride = patch_sizes(frame.plan, chosen["patch"], chosen["stride"], chosen["unit"])
         return maps.occluded(frame, question, chosen["baseline"], size, stride)
 
@@ -283,7 +299,9 @@ class _Maps:
             meta = {k: v for k, v in job.given[0].meta.items() if k not in ("unit", "windows", "modality")}
             meta["attribution"] = {"method": self.method, "label": value, "frames": self.figures}
             meta["notes"] = [*(meta.get("notes") or ()), *job.notes, *self._said(name, region)]
-            step = _step(job, {**parameters, "result": number}, region)
+            # A step without a region says so: it is explained where the class is found.
+            chosen = {"region": None, **parameters, "result": number}
+            step = step_of("attribute", job.model, job.card, chosen, job.given, region, job.device)
             data = data if self.grid.frames is not None else data[0]
             found.append(Volume(data, self.grid, name=f"{source.name} · {title}", meta=meta,
                                 history=(*job.given[0].history, step)))  # fmt: skip
@@ -296,14 +314,31 @@ class _Maps:
         if self.method == "grad_cam":
             notes.append(f"of layer {self.choices['layer']!r}")
         if self.method == "integrated_gradients":
-            change = sum(abs(f["target"] - f["baseline"]) for f in self.figures if f["baseline"] is not None)
-            missed = sum(abs(f["target"] - f["baseline"] - f["sum"]) for f in self.figures if f["baseline"] is not None)
-            if change:
-                other = "" if self.choices["baseline"] == "blurred" else ", or baseline='blurred'"
-                remedy = f": take more steps{other}" if missed > _MISSED * change else ""
-                said = f"the map's sum misses the change of the target by {missed / change:.2%} (completeness){remedy}"
-                notes.append(said)
+            notes += self._missed()
+        if len(self.job.networks) > 1:
+            notes.append(f"the mean of {len(self.job.networks)} networks")
         return notes
+
+    def _missed(self) -> list[str]:
+        """Say by how much the map's sum misses the change of the target, and what would help."""
+        there = [f for f in self.figures if f["baseline"] is not None]
+        change = sum(abs(f["target"] - f["baseline"]) for f in there)
+        if not change:
+            return []
+        share = sum(abs(f["target"] - f["baseline"] - f["sum"]) for f in there) / change
+        steps, baseline = max(f["steps"] for f in there), self.choices["baseline"]
+        said = f"the map's sum misses the change of the target by {share:.2%} (completeness), with {steps} steps from "
+        said += f"the baseline {baseline!r}"
+        other = "" if baseline == "blurred" else " or baseline='blurred'"
+        if self.choices["steps"] is not None and share > _MISSED:
+            said += f": take more steps{other}"
+        elif self.choices["steps"] is None and share > self.choices["gap"]:
+            said += f", where {self.choices['gap']:.2%} were asked for: take another baseline{other}"
+        return [said]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def patch_sizes(plan: Plan, patch: Any, stride: Any, unit: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -326,27 +361,6 @@ def patch_sizes(plan: Plan, patch: Any, stride: Any, unit: str) -> tuple[tuple[i
         size = [max(1, round(float(v))) for v in lengths]
         sizes.append((1, *size) if plan.dims == 2 else tuple(size))
     return sizes[0], sizes[1]
-
-
-def _step(job: Job, parameters: Mapping[str, Any], region: Volume | None) -> dict[str, Any]:
-    from .. import __version__
-
-    taken = input_names(job.given[0].history)
-    parameters = {"model": model_name(job.model), **parameters}
-    parameters["region"] = None if region is None else record_input(region, taken)
-    for number, channel in enumerate(job.given[1:], start=2):
-        parameters[f"channel_{number}"] = record_input(channel, taken)
-    sha256 = model_sha256([job.model])
-    return {
-        "operation": "attribute",
-        "parameters": parameters,
-        "plane": None,
-        "model": {"name": job.card.name, "version": job.card.version, "sha256": sha256},
-        "device": job.device,
-        "inputs": [v.name for v in job.given],
-        "grid": job.given[0].grid.as_dict(),
-        "version": __version__,
-    }
 
 
 __all__ = ["METHODS", "TITLES", "attribute", "replay"]

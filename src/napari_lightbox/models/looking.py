@@ -9,7 +9,8 @@ import numpy as np
 from ..errors import InputError
 from ..geometry import Grid
 from ..volume import Volume
-from ._explaining import Job, divisor, job_of
+from ._explained_steps import step_of
+from ._explaining import Job, divisor, folds, job_of
 from .card import Card
 from .loaders import Model
 from .loaders import load as load_model
@@ -161,7 +162,8 @@ def features(
     Returns
     -------
     list of Volume
-        One for each channel, the most active first: float32 images.
+        One for each channel, the most active first: float32 images, with the step ``"features"`` in their history. Of
+        the folds of nnU-Net, those of the first.
 
     Raises
     ------
@@ -180,8 +182,11 @@ def features(
     """
     if grid not in ("image", "layer"):
         raise InputError(f"grid {grid!r} is unknown: use image or layer")
+    if isinstance(model, list | tuple):
+        raise InputError(f"model is a list of {len(model)}: look into one network at a time")
     asked = {"window": window, "overlap": overlap, "blending": blending, "mirror": False, "dims": dims}
-    with job_of(volume, model, {**asked, "device": device, "check": check}, frame) as job:
+    asked |= {"device": device, "check": check}
+    with job_of(volume, model, asked, frame) as job:
         from . import _attribution_maps as maps
         from . import _layers
 
@@ -201,11 +206,13 @@ def features(
         job.counter.total += len(batches) * (1 if channels is not None else 2)
         activity = _activity(maps, ready, question, module, batches) if channels is None else None
         chosen = _chosen(channels, activity, row, most)
+        written = {"layer": layer, "grid": grid, "frame": frame, **{k: v for k, v in asked.items() if k != "mirror"}}
+        step = step_of("features", job.model, job.card, written, job.given, device=job.device)
         if grid == "layer":
             kept = [maps.activations(ready, question, module, some)[:, chosen] for some in batches]
-            return _coarse(job, ready, row, seam, np.concatenate(kept), chosen)
+            return _coarse(job, ready, row, seam, np.concatenate(kept), chosen, step)
         found = maps.features(ready, question, module, seam, chosen)
-        return [_feature(job, ready, row, one, number) for one, number in zip(found, chosen, strict=True)]
+        return [_feature(job, ready, row, one, number, step) for one, number in zip(found, chosen, strict=True)]
 
 
 def _activity(maps: Any, ready: Any, question: Any, module: Any, batches: Sequence[Any]) -> np.ndarray:
@@ -228,31 +235,34 @@ def _chosen(channels: Sequence[int] | None, activity: np.ndarray | None, row: "L
     return list(channels)
 
 
-def _feature(job: Job, ready: Any, row: "Layer", found: Any, channel: int) -> Volume:
+def _feature(job: Job, ready: Any, row: "Layer", found: Any, channel: int, step: Mapping[str, Any]) -> Volume:
     data = np.zeros(job.plan.grid.spatial_shape, np.float32)
     ready.write(found, data)
-    return _named(job, row, channel, data, job.plan.grid.without_frames())
+    return _named(job, row, channel, data, job.plan.grid.without_frames(), step)
 
 
-def _named(job: Job, row: "Layer", channel: int, data: np.ndarray, grid: Grid) -> Volume:
+def _named(job: Job, row: "Layer", channel: int, data: np.ndarray, grid: Grid, step: Mapping[str, Any]) -> Volume:
     first = job.given[0]
     meta = {k: v for k, v in first.meta.items() if k not in ("unit", "windows", "modality")}
     name = f"{job.card.name} {row.name} · channel {channel}"
-    return Volume(data, grid, name=name, meta=meta, history=first.history)
+    step = {**step, "parameters": {**step["parameters"], "channel": channel}}
+    return Volume(data, grid, name=name, meta=meta, history=(*first.history, step))
 
 
-def _coarse(job: Job, ready: Any, row: "Layer", seam: Any, kept: np.ndarray, chosen: Sequence[int]) -> list[Volume]:
+def _coarse(
+    job: Job, ready: Any, row: "Layer", seam: Any, kept: np.ndarray, chosen: Sequence[int], step: Mapping[str, Any]
+) -> list[Volume]:
     """Return features on the grid that they have: (n, channels, *size) of one window, or of slices."""
     plan = ready.plan
     if plan.dims == 2:
         kept = kept.transpose(1, 0, 2, 3)
-        first, step = (0.0, *seam.first), (1.0, *seam.step)
+        first, apart = (0.0, *seam.first), (1.0, *seam.step)
     else:
         kept = kept[0]
-        first, step = seam.first, seam.step
+        first, apart = seam.first, seam.step
     grid = plan.grid.without_frames().reordered(plan.order, plan.flips)
     offset = [0 if plan.crop is None else part.start for part in plan.crop or (None,) * 3]
-    # Voxel i of the layer lies at `first + step i` of the padded working grid, which lies on the image's.
+    # Voxel i of the layer lies at `first + apart i` of the padded working grid, which lies on the image's.
     begin = [
         o + (n - 1) / 2 + (f - pad[0] - (m - 1) / 2) * s
         for o, n, m, f, pad, s in zip(offset, plan.shape, plan.working, first, plan.pad, plan.steps, strict=True)
@@ -265,9 +275,9 @@ def _coarse(job: Job, ready: Any, row: "Layer", seam: Any, kept: np.ndarray, cho
         ]
     affine = grid.affine.copy()
     affine[:3, 3] = grid.to_world(np.array(begin))
-    affine[:3, :3] = grid.affine[:3, :3] * (np.array(plan.steps) * step)
+    affine[:3, :3] = grid.affine[:3, :3] * (np.array(plan.steps) * apart)
     coarse = Grid(affine, kept.shape[1:])
-    return [_named(job, row, c, np.ascontiguousarray(one), coarse) for c, one in zip(chosen, kept, strict=True)]
+    return [_named(job, row, c, np.ascontiguousarray(one), coarse, step) for c, one in zip(chosen, kept, strict=True)]
 
 
 # Receptive field ------------------------------------------------------------------------------------------------
@@ -422,7 +432,7 @@ def _opened(model: ModelLike, channels: int = 1, dims: int = 3) -> tuple[Card, A
     import_torch("Looking into a model")
     model = model if isinstance(model, Model) or callable(model) else load_model(model)
     if isinstance(model, Model):
-        return model.card, _layers.require_network(model.module, model.card.name)
+        return model.card, _layers.require_network(folds(model.module, model.card)[0], model.card.name)
     name = type(model).__name__
     kernel = next((m for m in getattr(model, "modules", list)() if hasattr(m, "kernel_size")), None)
     dims = len(kernel.kernel_size) if kernel is not None and isinstance(kernel.kernel_size, tuple) else dims

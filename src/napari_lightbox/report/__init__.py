@@ -79,6 +79,7 @@ def write_report(
     histogram_of: Volume | None = None,
     thresholds: Sequence[float] = (),
     tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    sections: Mapping[str, Sequence[str]] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a report as one HTML file that needs no other.
@@ -105,6 +106,9 @@ def write_report(
         Drawn into the histogram.
     tables : mapping of str to list of dict, optional
         Further tables by heading; the keys of the first row are the columns.
+    sections : mapping of str to sequence of str, optional
+        Further parts by heading, as `report.sweeps.panels`, `report.explained.panels`, `report.network.panels` and
+        `report.doubts.panels` return them: why a model says what it says, and where it breaks.
     overwrite : bool
         Replace a report that is there.
 
@@ -148,6 +152,8 @@ def write_report(
     parts += [_volumes_panel(setting, entries)]
     for name, rows in (tables or {}).items():
         parts += [page.heading(name), page.panel(_plain_table(rows))] if rows else []
+    for name, more in (sections or {}).items():
+        parts += [page.heading(name), *more]
     parts += [page.heading("What was done"), _steps_panel(entries)] if entries else []
     parts += [page.heading("Made with"), page.panel(page.pairs(words.versions()))]
     parts += [page.quiet("Made by napari-lightbox. For research and teaching, not for clinical use.")]

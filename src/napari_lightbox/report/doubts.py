@@ -1,7 +1,5 @@
 """What is doubtful in a segmentation without a reference, as tables and as a page with pictures."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -11,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileError, InputError
-from ..io._staged import staged
+from ..errors import InputError
 from ..ops._doubts import DISAGREEMENT, UNCERTAIN, find_doubts
 from ..ops._errors import Error
 from ..ops._rules import RULES, Rule
 from ..progress import track
 from ..volume import Label, Volume
 from . import page, words
+from .files import csv_of, write_texts
 from .pictures import View, draw
 from .rules_file import plain_rule
 
@@ -28,7 +26,7 @@ _DRAWN, _ROWS = 8, 400
 _SHOWN = {1: Label("labels", "#56b4e9"), 2: Label("in doubt", "#d55e00")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Doubted:
     """A segmentation and what is doubtful in it.
 
@@ -42,6 +40,10 @@ class Doubted:
         For each frame the number of the doubt that each voxel belongs to, as `Error.number` counts within the frame.
     against : dict
         What was looked for, as JSON has it.
+    volume, labelled : float
+        Of all voxels in doubt, and of all labels, mm3, over all frames.
+    thumbnail : str
+        A picture of the largest doubt as a ``data:`` address, where one was drawn.
     """
 
     name: str
@@ -49,6 +51,9 @@ class Doubted:
     table: list[tuple[int, Error]]
     maps: list[np.ndarray]
     against: dict[str, Any]
+    volume: float = 0.0
+    labelled: float = 0.0
+    thumbnail: str = ""
 
     def counts(self) -> dict[str, tuple[int, float]]:
         """Return the number of doubts of each kind, and their volume in mm3."""
@@ -140,7 +145,10 @@ def doubt(
         "uncertainty_above": above if uncertainty is not None else None,
         "others": [one.name for one in others],
     }
-    return Doubted(name or labels.name, labels, table, numbers, against)
+    each = labels.grid.voxel_volume
+    volume = each * sum(np.count_nonzero(one) for one in numbers)
+    labelled = each * np.count_nonzero(np.asarray(labels.data))
+    return Doubted(name or labels.name, labels, table, numbers, against, volume, labelled)
 
 
 def write_doubts(folder: Path, found: Doubted, *, image: Volume | None = None, overwrite: bool = False) -> list[Path]:
@@ -167,26 +175,19 @@ def write_doubts(folder: Path, found: Doubted, *, image: Volume | None = None, o
     FileError
         If a file exists and `overwrite` is not given, or cannot be written.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"folder {folder} cannot be made: {error.strerror or error}") from error
-    rows = [_row(found, number, *one) for number, one in enumerate(found.table, start=1)]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["case", "number", "kind"])
-    writer.writeheader()
-    writer.writerows(rows)
+    rows = rows_of(found)
     whole = {"case": found.name, "looked_for": found.against, "doubts": rows}
     contents = {
-        "doubts.csv": text.getvalue(),
+        "doubts.csv": csv_of(rows, ["case", "number", "kind"]),
         "doubts.json": json.dumps(whole, indent=1, allow_nan=False, ensure_ascii=False),
         "doubts.html": _page(found, rows, image),
     }
-    with staged(folder, overwrite=overwrite) as stage:
-        for name, content in contents.items():
-            (stage / name).write_bytes(content.encode())
-    return [folder / name for name in contents]
+    return write_texts(folder, contents, overwrite=overwrite)
+
+
+def rows_of(found: Doubted) -> list[dict[str, Any]]:
+    """Return a row for each doubt, largest first."""
+    return [_row(found, number, *one) for number, one in enumerate(found.table, start=1)]
 
 
 def _row(found: Doubted, number: int, frame: int, one: Error) -> dict[str, Any]:
@@ -210,23 +211,48 @@ def _row(found: Doubted, number: int, frame: int, one: Error) -> dict[str, Any]:
 
 def _page(found: Doubted, rows: Sequence[dict[str, Any]], image: Volume | None) -> str:
     title = f"Doubts about {found.name}"
-    meaning = {kind: rule.meaning for kind, rule in RULES.items()}
-    meaning |= {DISAGREEMENT: "another segmentation says something else", UNCERTAIN: "above the threshold"}
-    counts = [[k, meaning[k], n, f"{v / 1000:.3g}"] for k, (n, v) in found.counts().items()]
-    columns = {"Kind": "text", "Meaning": "text", "Number": "number", "Volume (ml)": "number"}
-    looked = [_words(rule) for rule in found.against["rules"]]
-    if found.against["uncertainty_above"] is not None:
-        looked.append(f"uncertainty above {found.against['uncertainty_above']:g}")
-    looked += [f"differences from {name}" for name in found.against["others"]]
-    parts = [page.heading(title, 1), page.quiet("Looked for: " + "; ".join(looked) + "."),
-             page.panel(page.table(columns, counts) if counts else page.quiet("Nothing was found."))]  # fmt: skip
-    if rows:
-        parts += [page.heading("Largest first"), *_drawn(found, rows, image), page.panel(_table(rows))]
+    parts = [page.heading(title, 1), page.quiet(looked_for(found)), *panels(found, image)]
     if len(rows) > _ROWS:
         parts.append(page.quiet(f"{len(rows) - _ROWS} smaller ones are in doubts.csv only."))
     parts += [page.heading("Made with"), page.panel(page.pairs(words.versions()))]
     parts.append(page.quiet("Made by napari-lightbox. For research and teaching, not for clinical use."))
     return page.document(title, parts)
+
+
+def looked_for(found: Doubted, *, several: bool = False) -> str:
+    """Say in a sentence what was looked for; of `several` cases, without the names of the other segmentations."""
+    looked = [_words(rule) for rule in found.against["rules"]]
+    if found.against["uncertainty_above"] is not None:
+        looked.append(f"uncertainty above {found.against['uncertainty_above']:g}")
+    others = found.against["others"]
+    if several and others:
+        others = [f"{len(others)} other segmentation{'s' * (len(others) > 1)}"]
+    looked += [f"differences from {name}" for name in others]
+    return "Looked for: " + "; ".join(looked) + "."
+
+
+def panels(found: Doubted, image: Volume | None = None, *, drawn: int = _DRAWN, listed: int = _ROWS) -> list[str]:
+    """Return the parts of a page about the doubts of a case, to stand on a page of their own or among others.
+
+    Parameters
+    ----------
+    found : Doubted
+        From `doubt`.
+    image : Volume, optional
+        Grey values to draw on.
+    drawn, listed : int
+        How many doubts are drawn, and how many stand in the table.
+    """
+    rows = rows_of(found)
+    meaning = {kind: rule.meaning for kind, rule in RULES.items()}
+    meaning |= {DISAGREEMENT: "another segmentation says something else", UNCERTAIN: "above the threshold"}
+    counts = [[k, meaning[k], n, f"{v / 1000:.3g}"] for k, (n, v) in found.counts().items()]
+    columns = {"Kind": "text", "Meaning": "text", "Number": "number", "Volume (ml)": "number"}
+    parts = [page.panel(page.table(columns, counts) if counts else page.quiet("Nothing was found."))]
+    if rows:
+        pictures = _drawn(found, rows[:drawn], image) if drawn else []
+        parts += [page.heading("Largest first", 3), *pictures, page.panel(_table(rows[:listed]))]
+    return parts
 
 
 def _words(rule: dict[str, Any]) -> str:
@@ -241,7 +267,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     columns = {"#": "number", "Kind": "text", "Label": "text", "Rather": "text", "Volume (ml)": "number",
                "Depth (mm)": "number", "Uncertainty": "number", "Centre (mm LPS)": "text"}  # fmt: skip
     lines = []
-    for row in rows[:_ROWS]:
+    for row in rows:
         rather = row["proposed_name"] if row["proposed"] != row["predicted"] else "\u2013"
         sure = "\u2013" if row["uncertainty"] is None else f"{row['uncertainty']:.2f}"
         frame = "" if row["frame"] is None else f", frame {row['frame']}"
@@ -251,18 +277,23 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     return page.table(columns, lines)
 
 
-def _drawn(found: Doubted, rows: Sequence[dict[str, Any]], image: Volume | None) -> list[str]:
+def doubtful(found: Doubted, frame: int, one: Error, image: Volume | None) -> tuple[Volume, Volume]:
+    """Return a doubt among the labels of its frame, and what it is drawn on: grey values, or nothing but black."""
     grid = found.labels.grid.without_frames()
-    panels = []
-    for (frame, one), row in list(zip(found.table, rows, strict=True))[:_DRAWN]:
-        shown = (np.asarray(found.labels.frame(frame).data) != 0).astype(np.uint8)
-        shown[found.maps[frame] == one.number] = 2
-        over = Volume(shown, grid, "labels", "doubt", _SHOWN)
-        below = Volume(np.zeros(grid.shape, np.uint8), grid) if image is None else image.frame(frame)
-        point = tuple(float(v) for v in grid.to_world(one.voxel))
+    shown = (np.asarray(found.labels.frame(frame).data) != 0).astype(np.uint8)
+    shown[found.maps[frame] == one.number] = 2
+    below = Volume(np.zeros(grid.shape, np.uint8), grid) if image is None else image.frame(frame)
+    return Volume(shown, grid, "labels", "doubt", _SHOWN), below
+
+
+def _drawn(found: Doubted, rows: Sequence[dict[str, Any]], image: Volume | None) -> list[str]:
+    parts = []
+    for (frame, one), row in zip(found.table, rows, strict=False):
+        over, below = doubtful(found, frame, one, image)
+        point = tuple(float(v) for v in over.grid.to_world(one.voxel))
         title = f"{row['number']}: {row['kind']}, {row['predicted_name']}"
         if row["proposed"] != row["predicted"]:
             title += f", rather {row['proposed_name']}"
         pictures = page.pictures(draw(below, View(point, 0, 300), over=over), one.kind)
-        panels.append(page.panel(page.heading(f"{title}: {one.volume / 1000:.3g} ml", 3), pictures))
-    return [*panels, page.legend((label.name, label.colour) for label in _SHOWN.values())]
+        parts.append(page.panel(page.heading(f"{title}: {one.volume / 1000:.3g} ml", 3), pictures))
+    return [*parts, page.legend((label.name, label.colour) for label in _SHOWN.values())]

@@ -8,10 +8,10 @@ from typing import Any
 from ..volume import Volume
 from . import page
 from .evaluation import Case
-from .pictures import View, draw, png_url
+from .pictures import View, draw, thumbnail_url
 
-# Longest side of a thumbnail, and of the picture that it is made from, in pixels.
-_SMALL, _LARGE = 112, 240
+# Longest side of the picture that a thumbnail is made from, in pixels.
+_LARGE = 240
 #: What a row is made of, the first four as people see them.
 OVERVIEW = ("name", "dice", "worst_label", "worst_dice", "errors", "thumbnail", "files")
 
@@ -27,9 +27,7 @@ def thumbnail(case: Case, below: Volume, over: Volume, point: Sequence[float]) -
     point : (z, y, x) sequence of float
         World point that is shown.
     """
-    image = draw(below, View(tuple(point), 0, _LARGE), over=over)[0].image
-    image.thumbnail((_SMALL, _SMALL))
-    return png_url(image)
+    return thumbnail_url(draw(below, View(tuple(point), 0, _LARGE), over=over)[0].image)
 
 
 def overview(case: Case) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Which files of several folders belong to one case."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,26 @@ def pair_up(
     }
     used = {files.predicted for files in found.values()}
     return found | {case: Files(path, None) for case, path in guesses.items() if path not in used}
+
+
+def cases_in(folder: str, what: str, name: Callable[[str], str] = _stem) -> dict[str, str]:
+    """Return the files of a folder by the names of their cases; `what` is what errors call the folder."""
+    return _files(folder, what, name)
+
+
+def belonging(cases: Mapping[str, str], folder: str, what: str, name: Callable[[str], str] = _stem) -> dict[str, str]:
+    """Return for each case the file of another folder that has its name, or is the only one that begins with it.
+
+    Raises
+    ------
+    FileError
+        If it is no folder.
+    InputError
+        If two files fit a case.
+    """
+    there = _files(folder, what, name)
+    found = {case: _fitting(case, there, dict(cases)) for case in cases}
+    return {case: path for case, path in found.items() if path is not None}
 
 
 def _files(folder: str, what: str, name_of: Callable[[str], str]) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """What `evaluation` found, as files: tables for programs, and a page with pictures, the worst first."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileError
-from ..io._staged import staged
 from ..ops._errors import Error
 from ..volume import Label, Volume
 from . import evaluation_cohort as cohort
 from . import evaluation_versus as versus
 from . import page, words
 from .evaluation import SCORES, Case, summary, worst_first
+from .files import csv_of, write_texts
 from .pictures import View, draw
 
 # Colours that people with any kind of colour vision tell apart (Okabe and Ito, 2008).
@@ -78,11 +75,7 @@ def write_evaluation(
     FileError
         If a file exists and `overwrite` is not given, or cannot be written.
     """
-    folder, failed = Path(folder), dict(failed or {})
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"folder {folder} cannot be made: {error.strerror or error}") from error
+    failed = dict(failed or {})
     over_all = summary(cases)
     rows = [row for case in cases for row in case.rows]
     errors = [_error_row(case, frame, error) for case in cases for frame, error in case.errors]
@@ -91,7 +84,7 @@ def write_evaluation(
     contents = {}
     for name, lists in (("slices.csv", [c.slices for c in cases]), ("sizes.csv", [c.sizes for c in cases])):
         if any(lists):
-            contents[name] = _csv([row for one in lists for row in one], [])
+            contents[name] = csv_of([row for one in lists for row in one], [])
     compared = [case for case in cases if case.second is not None]
     if compared:
         everything["versus"] = {
@@ -100,18 +93,16 @@ def write_evaluation(
             "scores": [row for case in compared for row in case.second.rows],
         }
         changes = [row for case in compared for row in versus.change_rows(case, _error_row)]
-        contents["changes.csv"] = _csv(changes, ["case", "frame", "outcome", "kind"])
-        contents["scores_second.csv"] = _csv(everything["versus"]["scores"], ["case", "frame", "label", "name"])
+        contents["changes.csv"] = csv_of(changes, ["case", "frame", "outcome", "kind"])
+        contents["scores_second.csv"] = csv_of(everything["versus"]["scores"], ["case", "frame", "label", "name"])
     contents |= {
-        "scores.csv": _csv(rows, ["case", "frame", "label", "name", "state"]),
-        "errors.csv": _csv(errors, ["case", "frame", "number", "kind"]),
+        "scores.csv": csv_of(rows, ["case", "frame", "label", "name", "state"]),
+        "errors.csv": csv_of(errors, ["case", "frame", "number", "kind"]),
         "evaluation.json": json.dumps(_plain(everything), indent=1),
         "report.html": _page(cases, over_all, images or {}, failed, tolerance),
     }
-    with staged(folder, overwrite=overwrite) as stage:
-        for name, text in contents.items():
-            (stage / name).write_bytes(text.encode())
-    return [folder / name for name in (*FILES, *MORE_FILES) if name in contents]
+    ordered = {name: contents[name] for name in (*FILES, *MORE_FILES) if name in contents}
+    return write_texts(folder, ordered, overwrite=overwrite)
 
 
 def outcomes(predicted: Volume, reference: Volume, frame: int) -> Volume:
@@ -137,14 +128,6 @@ def _error_row(case: Case, frame: int, error: Error) -> dict[str, Any]:
         "reference_name": true, "voxels": error.voxels, "volume_mm3": error.volume, "depth_mm": error.depth,
         "x_mm": x, "y_mm": y, "z_mm": z,
     }  # fmt: skip
-
-
-def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]) if rows else list(columns))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _plain(value: Any) -> Any:

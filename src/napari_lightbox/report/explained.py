@@ -88,7 +88,7 @@ def _page(maps: Sequence[Volume], images: Sequence[Volume], region: Volume | Non
 def panels(maps: Sequence[Volume], images: Sequence[Volume], region: Volume | None = None) -> list[str]:
     """Return the parts of a page about maps, to stand on a page of their own or among others."""
     notes = maps[0].meta["notes"]
-    found = [page.note(note) for note in notes if "take more steps" in note]
+    found = [page.note(note) for note in notes if "take more steps" in note or "take another baseline" in note]
     for volume, image in zip(maps, images, strict=False):
         frame = _frame(volume, image)
         found.append(page.heading(volume.name))
@@ -102,11 +102,14 @@ def panels(maps: Sequence[Volume], images: Sequence[Volume], region: Volume | No
 
 
 def _figures(maps: Sequence[Volume]) -> str:
-    columns = dict.fromkeys(("Frame", "Target", "Target of the baseline", "Sum of the map"), "number")
+    names = ("Frame", "Target", "Target of the baseline", "Sum of the map", "Steps", "Missed")
+    columns = dict.fromkeys(names, "number")
     lines = []
     for number, one in enumerate(maps[0].meta["attribution"]["frames"]):
         values = [one[name] for name in ("target", "baseline", "sum")]
-        lines.append([str(number), *("–" if v is None else f"{v:.6g}" for v in values)])
+        gap = one.get("gap")
+        more = [str(one.get("steps", "–")), "–" if gap is None else f"{gap:.2%}"]
+        lines.append([str(number), *("–" if v is None else f"{v:.6g}" for v in values), *more])
     return page.table(columns, lines)
 
 

@@ -70,6 +70,13 @@ def png_url(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def thumbnail_url(image: Image.Image) -> str:
+    """Return a picture made small, 112 pixels at most, in a ``data:`` address."""
+    small = image.copy()
+    small.thumbnail((112, 112))
+    return png_url(small)
+
+
 def planes_of(grid: Grid) -> list[str]:
     """Return the planes that show more than a line: all three, or the one that a single slice lies in."""
     shape = grid.reordered(*grid.order_for("LPS")).spatial_shape

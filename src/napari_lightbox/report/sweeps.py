@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import FileError, InputError
+from ..errors import InputError
 from ..io._atomic import replacing
-from ..io._staged import staged
 from ..models.mending import Mended
 from ..models.sweeps import Sweep
 from ..volume import Volume
 from . import page, words
+from .files import write_texts
 from .pictures import Picture, View, draw, planes_of
 
 FILES = ("sweep.csv", "sweep.json", "sweep.html")
@@ -62,20 +62,12 @@ def write_sweep(
     FileError
         If a file exists and `overwrite` is not given, or cannot be written.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"folder {folder} cannot be made: {error.strerror or error}") from error
     contents = {
         "sweep.csv": sweep.csv(),
         "sweep.json": _json(sweep, mended, at),
         "sweep.html": _page(sweep, mended, at, pictures),
     }
-    with staged(folder, overwrite=overwrite) as stage:
-        for name, text in contents.items():
-            (stage / name).write_bytes(text.encode())
-    return [folder / name for name in contents]
+    return write_texts(folder, contents, overwrite=overwrite)
 
 
 def export(

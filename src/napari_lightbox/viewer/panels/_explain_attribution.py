@@ -25,14 +25,13 @@ from ...errors import InputError, LightboxError
 from ...models import attribute, load
 from ...models.explain import METHODS, TITLES
 from ...volume import Volume
-from ..adding import add_in_turn, place
 from ..capture import steady, volume_of
 from ..choosers import LayerChooser
 from ..layers import make_layer, plain
-from ._error_work import REVIEW, is_review
+from ._dock_parts import text_label
+from ._error_work import REVIEW, as_found, is_review
 from ._explain_case import Case
 from ._explain_network import shown_frame
-from ._explain_sweep import text_label
 
 # Against the class blue, for it vermilion (told apart by all eyes), and the image shines through where neither is.
 _BLUE, _RED = (0.0, 0.45, 0.7), (0.84, 0.37, 0.0)
@@ -47,6 +46,7 @@ _HELP = {
     "grad_cam": "Where a layer's channels that support the class are active: coarse, and steady",
     "occlusion": "Patches are covered one after another: slow, but needs nothing of the network but its answers",
 }
+_SUITABLE = "what suits the model"
 # Of the largest magnitudes, what is left out of the colours.
 _PERCENTILE = 99.5
 
@@ -64,10 +64,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Mapped:
-    """Layers of maps, and what is known of them."""
+    """Layers of maps, what is known of them, the images, and the region (None: where the class is found)."""
 
     layers: tuple[Layer, ...]
     volumes: tuple[Volume, ...]
+    images: tuple[Volume, ...]
+    region: Volume | None
 
 
 def run(asked: Asked) -> Mapped:
@@ -79,7 +81,7 @@ def run(asked: Asked) -> Mapped:
         region = region.replace(data=mask, name=f"{region.name}, {name}", labels={})
     found = attribute(list(asked.case.volumes), load(asked.case.model), asked.label, region=region, **asked.options)
     volumes = tuple(found) if isinstance(found, list) else (found,)
-    return Mapped(tuple(map(map_layer, volumes)), volumes)
+    return Mapped(tuple(map(map_layer, volumes)), volumes, asked.case.volumes, region)
 
 
 def map_layer(volume: Volume) -> Layer:
@@ -155,17 +157,19 @@ class AttributionTab(QWidget):
         self.layer_line.setPlaceholderText("the bottleneck")
         self.layer_line.setToolTip("<qt>A layer's name, as the tab Network lists them</qt>")
         self.steps_box = QSpinBox(self)
-        self.steps_box.setRange(1, 500)
-        self.steps_box.setValue(32)
+        self.steps_box.setRange(0, 1000)
+        self.steps_box.setSpecialValueText("as many as needed")
         self.steps_box.setToolTip(
-            "<qt>Passes for each window; the sentence below the map says whether they suffice</qt>"
+            "<qt>Passes for each window. As many as needed: until the map's sum misses at most 2 % of what the target "
+            "changes, 512 at most; the sentence below says by how much it does</qt>"
         )
         self.baseline_box = QComboBox(self)
         self.baseline_box.setEditable(True)
-        self.baseline_box.addItems(["0", "mean", "minimum", "blurred"])
+        self.baseline_box.addItems([_SUITABLE, "0", "mean", "minimum", "blurred"])
         self.baseline_box.setToolTip(
             "<qt>What stands for “nothing there”: a number as the network sees it (after the card's intensity rule), "
-            "or the image's mean or minimum, or the image itself, blurred</qt>"
+            "or the image's mean or minimum, or the image itself, blurred, which is what suits networks with "
+            "instance normalisation; 0 suits the others</qt>"
         )
         self.patch_box = QDoubleSpinBox(self)
         self.patch_box.setRange(0, 500)
@@ -204,11 +208,11 @@ class AttributionTab(QWidget):
         if method == "grad_cam":
             found["layer"] = self.layer_line.text().strip() or None
         if method == "integrated_gradients":
-            found["steps"] = self.steps_box.value()
+            found["steps"] = self.steps_box.value() or None
         if method in ("integrated_gradients", "occlusion"):
             typed = self.baseline_box.currentText().strip()
             try:
-                found["baseline"] = float(typed)
+                found["baseline"] = None if typed in ("", _SUITABLE) else float(typed)
             except ValueError:
                 found["baseline"] = typed
         if method == "occlusion":
@@ -229,6 +233,9 @@ class AttributionTab(QWidget):
             region = volume_of(layer, self.dock.viewer)
             if self.part_box.currentData():
                 number = int(layer.selected_label)
+                if is_review(layer):
+                    # What is mended or dismissed has left the layer, and is still to be explained.
+                    region = region.replace(data=as_found(layer, number))
         label = case.label if case.label is not None else self._class_of(layer, number)
         options = self.options()
         if self.frame_box.isChecked() and case.volumes[0].grid.frames is not None:
@@ -260,8 +267,8 @@ class AttributionTab(QWidget):
 
     def _found(self, made: Mapped) -> None:
         self.about.setText(_summary(made.volumes[0]))
-        told = place(self.dock.viewer, made.layers)
-        add_in_turn(self.dock.viewer, made.layers, lambda added: self.dock.say("; ".join(told)))
+        self.dock.findings.keep_maps(made.volumes, made.images, made.region)
+        self.dock.add(made.layers, covers=True)
 
 
 def _summary(volume: Volume) -> str:
@@ -271,10 +278,12 @@ def _summary(volume: Volume) -> str:
     for_it, against = (float(np.asarray(volume.data)[side].sum(dtype=float)) for side in
                        (np.asarray(volume.data) > 0, np.asarray(volume.data) < 0))  # fmt: skip
     said = [f"<b>{escape(volume.name)}</b>"]
-    colours = f'<span style="color:#d55e00">■</span> for it {for_it:.3g}'
+    # Sums over the image's voxels are no logits where the network works on coarser ones: shares say it.
+    share = for_it / (for_it - against) if for_it - against else 0.0
+    colours = f'<span style="color:#d55e00">■</span> for it {share:.0%}'
     if against:
-        colours += f', <span style="color:#0072b2">■</span> against it {against:.3g}'
+        colours += f', <span style="color:#0072b2">■</span> against it {1 - share:.0%}'
     said.append(colours if found["method"] != "grad_cam" else "bright: supports the class")
-    told = [note for note in volume.meta["notes"] if note.startswith(("target", "of layer", "the map"))]
+    told = [note for note in volume.meta["notes"] if note.startswith(("target", "of layer", "the map", "the mean of"))]
     said += [*map(escape, told), f"value of the target: {target:.4g}"]
     return "<br>".join(said)

@@ -1,6 +1,5 @@
 """The tab "Network" of the Explain dock: layers, feature maps, first kernels, and how far the network sees."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,14 +21,14 @@ from qtpy.QtWidgets import (
 )
 
 from ...errors import InputError, LightboxError
-from ...models import ReceptiveField, features, frequency_response, kernels, layers, load, receptive_field
+from ...models import ReceptiveField, features, frequency_response, kernel_picture, kernels, layers, load, seen_from
 from ...models.card import Card
+from ...models.looked import field_of, reach
 from ...models.plan import make_plan, options_for
 from ...volume import Volume
-from ..adding import add_in_turn, place
-from ..layers import layer_record, make_layer
+from ..layers import layer_record, make_layer, true_position
+from ._dock_parts import text_label
 from ._explain_case import Case
-from ._explain_sweep import text_label
 
 _ROW = 20
 _ACROSS, _GAP = 8, 2
@@ -44,36 +43,48 @@ class Looked:
     model: str
     rows: list
     kernels: np.ndarray | None
+    pictures: tuple[Volume, ...] = ()
 
 
 def look(model: str) -> Looked:
     """List the layers and take the kernels; in the background."""
     opened = load(model)
+    rows = layers(opened)
     try:
         first = kernels(opened)
     except InputError:
-        first = None
-    return Looked(model, layers(opened), first)
+        return Looked(model, rows, None)
+    return Looked(model, rows, first, (kernel_picture(opened), kernel_picture(opened, response=True)))
 
 
-def show_features(case: Case, layer: str, most: int, frame: int) -> tuple[NapariLayer, ...]:
-    """Make the feature maps of a layer, as layers: the most active last, which lies on top and is the one seen."""
+@dataclass(frozen=True)
+class Featured:
+    """Feature maps of a layer, the most active first, and their layers, the most active last, which lies on top."""
+
+    volumes: tuple[Volume, ...]
+    layers: tuple[NapariLayer, ...]
+
+
+def show_features(case: Case, layer: str, most: int, frame: int) -> Featured:
+    """Make the feature maps of a layer, as layers of which the most active is the one seen; in the background."""
     found = features(list(case.volumes), load(case.model), layer, most=most, frame=frame)
-    return tuple(_feature_layer(one, number == 0) for number, one in reversed(list(enumerate(found))))
+    made = tuple(_feature_layer(one, number == 0) for number, one in reversed(list(enumerate(found))))
+    return Featured(tuple(found), made)
 
 
 def _feature_layer(volume: Volume, visible: bool) -> NapariLayer:
     return make_layer(volume, colormap="viridis", visible=visible)
 
 
-def seen_from(case: Case, layer: str | None) -> ReceptiveField:
+def work_out(case: Case, layer: str | None) -> ReceptiveField:
     """Work out how far a layer sees; in the background."""
-    model = load(case.model)
-    plan = make_plan(list(case.volumes), model.card, options_for(model.card))
-    grid = plan.grid.without_frames().reordered(plan.order, plan.flips)
-    spacing = np.multiply(grid.spacing, plan.steps)[3 - plan.dims :]
-    window = plan.window[3 - plan.dims :] if model.card.window.size is None else None
-    return receptive_field(model, layer, spacing=tuple(spacing), window=window)
+    return field_of(case.volumes, load(case.model), layer)[0]
+
+
+def mark(case: Case, layer: str | None, point: tuple[float, ...]) -> tuple[Volume, NapariLayer]:
+    """Mark what a layer sees from a place, as labels; in the background."""
+    found = seen_from(list(case.volumes), load(case.model), point, layer)
+    return found, make_layer(found)
 
 
 # Pictures of kernels ----------------------------------------------------------------------------------------------
@@ -113,20 +124,14 @@ def _pixmap(grey: np.ndarray) -> QPixmap:
 # The box at the cursor ---------------------------------------------------------------------------------------------
 
 
-def reach(field: ReceptiveField, which: str, card: Card, volume: Volume, layer: NapariLayer) -> np.ndarray:
+def shown_reach(field: ReceptiveField, which: str, card: Card, volume: Volume, layer: NapariLayer) -> np.ndarray:
     """Return how far a receptive field goes before and after a voxel, in voxels of a layer's data: (3, 2)."""
     plan, record = make_plan([volume], card, options_for(card)), layer_record(layer)
-    found = np.zeros((3, 2))
-    first = 3 - plan.dims
-    for axis in range(3):
-        shown = tuple(record["order"]).index(plan.order[axis])
-        voxels = (0, 0) if axis < first else getattr(field, which)[axis - first]
-        if voxels is None:
-            size = field.window[axis - first]
-            voxels = (size // 2, size - 1 - size // 2)
-        turned = plan.flips[axis] != tuple(record["flips"])[shown]
-        found[shown] = (np.array(voxels[::-1] if turned else voxels) + 0.5) * plan.steps[axis]
-    return found
+    stored = reach(field, which, plan)
+    # The layer may have other axes first than the file, and turned ones.
+    rows = [stored[axis, ::-1] if flip else stored[axis]
+            for axis, flip in zip(record["order"], record["flips"], strict=True)]  # fmt: skip
+    return np.array(rows)
 
 
 def rectangles(voxel: np.ndarray, around: np.ndarray) -> list[np.ndarray]:
@@ -163,6 +168,8 @@ class NetworkTab(QWidget):
         self.look_button.clicked.connect(self.look)
         self.features_button.clicked.connect(self.show_features)
         self.field_button.toggled.connect(self._on_field)
+        self.keep_button.clicked.connect(self.keep)
+        self.kernels_button.clicked.connect(self.add_kernels)
         self.table.itemSelectionChanged.connect(self._enable)
         self.dock.case.changed.connect(self._on_case)
         self._enable()
@@ -184,7 +191,6 @@ class NetworkTab(QWidget):
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setMinimumHeight(_ROW * 7)
         box.addWidget(self.table)
-        row = QHBoxLayout()
         self.features_button = QPushButton("Feature maps", self)
         self.features_button.setToolTip("<qt>Add the most active channels of the chosen layer as layers</qt>")
         self.most_box = QSpinBox(self)
@@ -197,9 +203,20 @@ class NetworkTab(QWidget):
             "<qt>Draw at the cursor what the chosen layer (the answer, where none is chosen) can see: yellow by the "
             "network's structure, orange where it matters in effect</qt>"
         )
-        for widget in (self.features_button, self.most_box, self.field_button):
-            row.addWidget(widget)
-        box.addLayout(row)
+        self.keep_button = QPushButton("Keep", self)
+        self.keep_button.setToolTip(
+            "<qt>Keep what is drawn as a layer of labels about the place that the slices go through, with the step "
+            "that makes it again</qt>"
+        )
+        # Two rows, so that the dock may stay narrow.
+        for first, second, share in (
+            (self.features_button, self.most_box, 0),
+            (self.field_button, self.keep_button, 1),
+        ):
+            row = QHBoxLayout()
+            row.addWidget(first, 1)
+            row.addWidget(second, share)
+            box.addLayout(row)
         self.about = text_label(self)
         box.addWidget(self.about)
         self.pictures = [QLabel("", self) for _ in range(2)]
@@ -208,6 +225,9 @@ class NetworkTab(QWidget):
             box.addWidget(caption)
             picture.setAlignment(Qt.AlignmentFlag.AlignLeft)
             box.addWidget(picture)
+        self.kernels_button = QPushButton("Kernels as layers", self)
+        self.kernels_button.setToolTip("Add the kernels and their frequency response as images")
+        box.addWidget(self.kernels_button)
         box.addStretch(1)
 
     @property
@@ -218,6 +238,8 @@ class NetworkTab(QWidget):
 
     def _enable(self) -> None:
         self.features_button.setEnabled(self.chosen is not None)
+        self.keep_button.setEnabled(self.shapes is not None)
+        self.kernels_button.setVisible(self.looked is not None and bool(self.looked.pictures))
 
     def _on_case(self) -> None:
         if self.looked is not None and self.dock.case.model_box.currentData() != self.looked.model:
@@ -253,6 +275,7 @@ class NetworkTab(QWidget):
         self.about.setText(f"{len(found.rows)} layers; shapes (channels, then array order) for a window of {window}")
         if found.kernels is not None:
             self._show_kernels(found.kernels)
+            self.dock.findings.keep_network(f"First kernels of {self.dock.case.card.name}", found.pictures)
         self._enable()
 
     def _show_kernels(self, found: np.ndarray) -> None:
@@ -279,10 +302,17 @@ class NetworkTab(QWidget):
         work = partial(show_features, case, layer, self.most_box.value(), frame)
         self.dock.start(work, f"Features of {layer}", self._features, self.show_features)
 
-    def _features(self, made: Sequence[NapariLayer]) -> None:
-        told = place(self.dock.viewer, made)
-        note = f"{len(made)} feature maps, the most active on top: click an eye to see another"
-        add_in_turn(self.dock.viewer, made, lambda added: self.dock.say("; ".join([note, *told])))
+    def _features(self, made: Featured) -> None:
+        layer = made.volumes[0].history[-1]["parameters"]["layer"]
+        self.dock.findings.keep_network(f"Feature maps of {layer}", made.volumes)
+        note = f"{len(made.layers)} feature maps, the most active on top: click an eye to see another"
+        self.dock.add(made.layers, note, covers=True)
+
+    def add_kernels(self) -> None:
+        """Add the kernels and their frequency response as images."""
+        if self.looked is not None and self.looked.pictures:
+            made = tuple(make_layer(one, visible=number == 0) for number, one in enumerate(self.looked.pictures))
+            self.dock.add(made, "kernels lie on no patient grid: click the eyes of other layers to see them alone")
 
     # Receptive field --------------------------------------------------------------------------------------------------
 
@@ -299,7 +329,7 @@ class NetworkTab(QWidget):
         if self.dock.bar.running:
             self.field_button.setChecked(False)
             return
-        work = partial(seen_from, case, self.chosen)
+        work = partial(work_out, case, self.chosen)
         self.dock.start(work, "Receptive field", self._seen, lambda: self.field_button.setChecked(True))
 
     def _seen(self, field: ReceptiveField) -> None:
@@ -312,7 +342,7 @@ class NetworkTab(QWidget):
             self.dock.bar.show_error("the receptive field needs the image that the model is run on: choose its layer")
             return
         self.field, card = field, self.dock.case.card
-        self._around = tuple(reach(field, which, card, image, layer) for which in ("bound", "effective"))
+        self._around = tuple(shown_reach(field, which, card, image, layer) for which in ("bound", "effective"))
         viewer = self.dock.viewer
         corners = self._corners(layer, np.asarray(viewer.dims.point, float))
         active = viewer.layers.selection.active
@@ -332,6 +362,30 @@ class NetworkTab(QWidget):
         viewer.layers.selection.active = active
         viewer.mouse_move_callbacks.append(self._on_move)
         self.about.setText(_told(field))
+        self._enable()
+
+    def keep(self) -> None:
+        """Keep the receptive field about the place that the slices go through, as labels."""
+        layer = self.dock.case.channels[0].layer
+        if layer is None or self.field is None:
+            return
+        try:
+            case = self.dock.case.take()
+        except LightboxError as error:
+            self.dock.bar.show_error(str(error))
+            return
+        dims = self.dock.viewer.dims
+        point = true_position(layer, np.asarray(dims.point)[dims.ndim - layer.ndim :])
+        if point is None:
+            self.dock.bar.show_error("the receptive field needs the image that the model is run on: choose its layer")
+            return
+        work = partial(mark, case, self.field.layer, tuple(float(v) for v in point))
+        self.dock.start(work, "Receptive field", partial(self._kept, case.volumes[0]), self.keep)
+
+    def _kept(self, image: Volume, made: tuple[Volume, NapariLayer]) -> None:
+        volume, layer = made
+        self.dock.findings.keep_network("Receptive field", (volume,), image)
+        self.dock.add((layer,), "receptive field about the place that the slices go through")
 
     def _corners(self, layer: NapariLayer, point: np.ndarray) -> list[np.ndarray]:
         voxel = np.round(layer.world_to_data(point[-layer.ndim :]))
@@ -356,6 +410,7 @@ class NetworkTab(QWidget):
         if self.shapes is not None and self.shapes in viewer.layers:
             viewer.layers.remove(self.shapes)
         self.shapes = None
+        self._enable()
 
 
 def shown_frame(dock, case: Case) -> int:

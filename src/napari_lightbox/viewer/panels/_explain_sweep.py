@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
-    QSizePolicy,
     QSpinBox,
     QTableWidget,
     QTableWidgetItem,
@@ -38,6 +37,7 @@ from ...report.words import parameters
 from ..adding import add_in_turn, place
 from ..runner import main_window
 from ..writers import file_name, may_replace
+from ._dock_parts import text_label
 from ._explain_plot import Curve, CurvePlot
 from ._explain_work import Asked, Found, Shown, apply_filter, run_sweep, show_point, try_filters
 
@@ -224,6 +224,7 @@ class SweepTab(QWidget):
         self.found, self.mended, self.mended_at = found, [], None
         self._shown = []
         self.plot.select(None)
+        self.dock.findings.keep_sweep(found, (), None)
         self._show()
         notes = [n for n in found.sweep.notes if "resampled from" not in n]
         self.dock.bar.show_note("; ".join(notes[:3]))
@@ -295,6 +296,7 @@ class SweepTab(QWidget):
 
     def _mended(self, strength: float, found: list[Mended]) -> None:
         self.mended, self.mended_at = found, strength
+        self.dock.findings.keep_sweep(self.found, tuple(found), strength)
         self.plot.select(strength)
         self._list()
         # What shows as +0.000 mends nothing.
@@ -350,13 +352,3 @@ class SweepTab(QWidget):
             self.dock.bar.show_error(str(error))
         else:
             self.dock.say(f"Wrote {path}")
-
-
-def text_label(parent: QWidget) -> QLabel:
-    """Return a label of rich text that wraps, however narrow the dock."""
-    label = QLabel("", parent)
-    label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.RichText)
-    # A long word must not widen the dock.
-    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-    return label

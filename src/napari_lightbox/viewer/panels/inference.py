@@ -18,8 +18,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QScrollArea,
-    QSizePolicy,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -28,11 +26,10 @@ from qtpy.QtWidgets import (
 from ...errors import InputError, LightboxError
 from ...models import available, quote, read_card
 from ...models.card import Card
-from ...models.loaders.trust import Untrusted, remember
+from ...models.loaders.trust import Untrusted
 from ...models.plan import review
 from ...volume import Volume
 from ..adding import add_in_turn
-from ..asking import confirm
 from ..capture import volume_of
 from ..choosers import LayerChooser
 from ..edits import note_edits
@@ -42,6 +39,7 @@ from . import _hover, _model_list
 from ._answers import AnswersView
 from ._cardtext import details, summary
 from ._cleaning import CleaningTable
+from ._dock_parts import is_trusted, scrolling, text_label
 from ._inference_options import RunOptions
 from ._inference_preview import Slab, SlabPreview
 from ._made import Made, name_run, work
@@ -73,16 +71,6 @@ class Fold(QWidget):
     def _toggle(self, shown: bool) -> None:
         self.button.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
         self.content.setVisible(shown)
-
-
-def _text_label(parent: QWidget) -> QLabel:
-    label = QLabel("", parent)
-    label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.RichText)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    # A long word must not widen the dock.
-    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-    return label
 
 
 class InferencePanel(QWidget):
@@ -126,7 +114,7 @@ class InferencePanel(QWidget):
         box = QVBoxLayout(inside)
         box.setContentsMargins(0, 0, 6, 0)
         box.addLayout(self._model_row(inside))
-        self.about, self.more = _text_label(inside), _text_label(inside)
+        self.about, self.more = text_label(inside, selectable=True), text_label(inside, selectable=True)
         self.about_fold = Fold("More about this model", self.more, inside)
         box.addWidget(self.about)
         box.addWidget(self.about_fold)
@@ -144,7 +132,7 @@ class InferencePanel(QWidget):
         box.addWidget(self.options_fold)
         self.answers = AnswersView(self.viewer, inside)
         box.addWidget(self.answers)
-        self.verdict, self.cost = _text_label(inside), _text_label(inside)
+        self.verdict, self.cost = text_label(inside, selectable=True), text_label(inside, selectable=True)
         self.force = QCheckBox("Run it all the same", inside)
         self.force.setToolTip("The model was not made for such an image: its result may be nonsense")
         self.preview_button, self.run_button = QPushButton("Preview here", inside), QPushButton("Run", inside)
@@ -153,14 +141,7 @@ class InferencePanel(QWidget):
             "the result in a temporary layer</qt>"
         )
         box.addStretch(1)
-        self.scroll = scroll = QScrollArea(self)
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setWidget(inside)
-        outside = QVBoxLayout(self)
-        outside.setContentsMargins(6, 6, 6, 6)
-        outside.addWidget(scroll, 1)
+        self.scroll, outside = scrolling(self, inside)
         # Below what scrolls: whether it may run, what it costs, and how far it is are always in sight.
         for widget in (self.verdict, self.force, self.cost):
             outside.addWidget(widget)
@@ -169,7 +150,6 @@ class InferencePanel(QWidget):
         row.addWidget(self.run_button, 1)
         outside.addLayout(row)
         outside.addWidget(self.bar)
-        self.setMinimumWidth(330)
 
     def _model_row(self, parent: QWidget) -> QHBoxLayout:
         row = QHBoxLayout()
@@ -441,20 +421,9 @@ class InferencePanel(QWidget):
 
     def _ask_trust(self, question: Untrusted, again: Callable[[], None]) -> None:
         """Ask whether the model's file may run code, and start again if so."""
-        if not confirm(
-            f"The model {self.card.name!r} is {question.what}.\n\nYes: you trust where it comes from, now and later.\n"
-            "No: it stays closed.",
-            self.viewer,
-        ):
-            self.bar.show_error(str(question))
-            return
-        try:
-            remember(question.sha256, self.card.name)
-        except LightboxError as error:
-            self.bar.show_error(str(error))
-            return
-        # Once the job that asked has ended.
-        QTimer.singleShot(0, again)
+        if is_trusted(question, self.card.name, self.viewer, self.bar):
+            # Once the job that asked has ended.
+            QTimer.singleShot(0, again)
 
     def _added(self, made: Made, added: list[Layer]) -> None:
         """Say what there is now; the dock may have been closed meanwhile."""
