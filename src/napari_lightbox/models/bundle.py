@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Spacings that differ by less, in mm, are the same to MONAI.
 _SAME = 1e-3
+# What MONAI's Gaussian weights do not fall below.
+_FLOOR = 1e-3
 # Share of an axis that may lie across the patient's axes.
 _ASTRAY = 1e-7
 
@@ -70,9 +72,9 @@ class Rules:
         plan = Plan(
             grid=grid, order=order, flips=flips, shape=shape, working=shape, padded=shape, steps=(1.0,) * 3,
             pad=[(0, 0)] * 3, window=window_size(card, window), batch=1, dims=card.input.dims, options=options,
-            even=False,
+            even=False, floor=_FLOOR,
         )  # fmt: skip
-        frame = _Frame([], plan, self.axes)
+        frame = Frame([], plan, self.axes)
         for step in self.steps:
             frame.do(step)
         plan = frame.plan(self)
@@ -94,8 +96,8 @@ class Rules:
         from . import engine
 
         arrays = [torch.from_numpy(np.array(engine.read_frame(volume, plan, counter))) for volume in channels]
-        whole = replace(plan, window=_asked(plan, card), crop=None)
-        frame = _Frame(arrays, whole, self.axes, counter)
+        whole = replace(plan, window=asked_window(plan, card), crop=None)
+        frame = Frame(arrays, whole, self.axes, counter)
         del arrays
         for step in self.steps:
             frame.do(step)
@@ -126,7 +128,7 @@ class Rules:
         return torch.nn.functional.pad(image[None], sides, mode=self.padding, **fill)[0]
 
 
-def _asked(plan: "Plan", card: Card) -> tuple[int | None, ...]:
+def asked_window(plan: "Plan", card: Card) -> tuple[int | None, ...]:
     """Return the window as it was before a frame gave its own size to axes that are taken whole."""
     if card.window.size is None and plan.window == plan.padded:
         return (None, None, None)
@@ -135,7 +137,7 @@ def _asked(plan: "Plan", card: Card) -> tuple[int | None, ...]:
     return plan.window
 
 
-class _Frame:
+class Frame:
     """A frame on its way through the transforms: its channels, and where their voxels lie on the image's axes.
 
     Without channels only the places are followed.
@@ -161,7 +163,7 @@ class _Frame:
     def plan(self, rules: Rules) -> "Plan":
         """Return the plan with the frame's places in it."""
         plan = self.start
-        crop = tuple(self._covered(axis) for axis in range(3))
+        crop = tuple(self.covered(axis) for axis in range(3))
         size = tuple(n if n is not None else m for n, m in zip(plan.window, self.count, strict=True))
         pad = windows.padding(self.count, size)
         if plan.dims == 2:
@@ -181,7 +183,7 @@ class _Frame:
             firsts=tuple((part.start - f) / s for part, f, s in zip(crop, first, self.step, strict=True)),
         )
 
-    def _covered(self, axis: int) -> slice:
+    def covered(self, axis: int) -> slice:
         """Return the voxels of the image that the frame covers: all, unless it was cropped."""
         length = self.shape[axis]
         if not self.cropped:

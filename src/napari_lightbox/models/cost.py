@@ -147,7 +147,8 @@ def draw_up(
     fixed += 0 if on_disk else kept
     room = max(0.0, most - fixed)
     blocks = bands.choose(plan, channels, room)
-    running = fixed + bands.sums_bytes(blocks, channels)
+    # Weights that are no product of those along the axes are added up beside the sums.
+    running = fixed + bands.sums_bytes(blocks, channels + bool(plan.floor and options.blending == "gaussian"))
     before = results + (0 if on_disk else kept) if plan.frames > 1 else 0
     preparing = _ALWAYS + before + _preparing(volumes, plan, card)
     return Bill(blocks, room, int(max(running, preparing)), kept if on_disk else 0, dtype, on_disk)

@@ -300,7 +300,7 @@ class Run:
         if device != "cpu" and size > torch.cuda.mem_get_info(device)[0] // 2:
             device = "cpu"
         try:
-            return Sums(channels, block, before, device, blended=plan.options.overlap > 0)
+            return Sums(channels, block, before, device, blended=plan.options.overlap > 0, joint=plan.joint)
         except (MemoryError, RuntimeError) as error:
             if not is_memory(error):
                 raise
@@ -309,7 +309,7 @@ class Run:
                     f"the sums of all classes need {size / 1e9:.1f} GB, which are not free: crop or resample the image"
                 ) from error
         self._sums_to_cpu()
-        return Sums(channels, block, before, "cpu", blended=plan.options.overlap > 0)
+        return Sums(channels, block, before, "cpu", blended=plan.options.overlap > 0, joint=plan.joint)
 
     def _sums_to_cpu(self) -> None:
         self.sums_device = "cpu"

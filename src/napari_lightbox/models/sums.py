@@ -29,12 +29,28 @@ class Sums:
         Where the sums lie.
     blended : bool
         Whether windows are weighed and added; otherwise each writes the voxels that it owns.
+    joint : (z, y, x) float32 array, optional
+        Weights of a window that are no product of those along its axes, in place of its own. What they add up to is
+        kept beside the sums, which are divided by it when they are complete.
     """
 
-    def __init__(self, channels: int, block: Block, before: Sequence[int], device: str, *, blended: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        block: Block,
+        before: Sequence[int],
+        device: str,
+        *,
+        blended: bool,
+        joint: np.ndarray | None = None,
+    ) -> None:
         self.total = torch.zeros((channels, *block.held), dtype=torch.float32, device=device)
         self.block, self.before, self.blended = block, before, blended
         self.base, self.top = block.steps[0].base, block.steps[0].top
+        self._joint = None if joint is None or not blended else torch.from_numpy(joint).to(device)
+        self._weight = None if self._joint is None else torch.zeros(block.held, device=device)
+        # Slices before it are divided already.
+        self._whole = self.base
 
     @property
     def _thick(self) -> int:
@@ -45,11 +61,15 @@ class Sums:
         if self.blended and step.base > self.base:
             for where, _ in self._places(self.base, min(step.base, self.base + self._thick)):
                 self.total[:, where] = 0
+                if self._weight is not None:
+                    self._weight[where] = 0
         self.base, self.top = step.base, step.top
 
     def move(self, device: str) -> None:
         """Take the sums to another device."""
         self.total = self.total.to(device)
+        if self._weight is not None:
+            self._joint, self._weight = self._joint.to(device), self._weight.to(device)
 
     def _places(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
         """Give where slices ``start`` to ``stop - 1`` lie: at most two runs, with their share of the way there."""
@@ -77,11 +97,16 @@ class Sums:
         )
         places = list(self._places(*target[0]))
         answer = answer[(slice(None), *inside)]
+        joint = None if self._joint is None else self._joint[tuple(inside)]
+        for where, share in places if joint is not None else ():
+            self._weight[where, rows, columns] += joint[share]
         piece = max(1, _PIECE // (4 * max(1, answer[0].numel())))
         for channel in range(0, answer.shape[0], piece):
             some = slice(channel, channel + piece)
             part = answer[some].to(self.total.device)
-            if self.blended:
+            if joint is not None:
+                part = part * joint
+            elif self.blended:
                 # The first product is a copy: what a network returned may be its own.
                 part = part * _along(window.weights[0][inside[0]], 0, part.device)
                 for axis in (1, 2):
@@ -95,6 +120,8 @@ class Sums:
 
     def slices(self, way: sampling.Way, out: slice, rows: slice) -> torch.Tensor:
         """Return slices of the image's first axis, from some rows of the block: (channels, slices, rows, columns)."""
+        if self._weight is not None:
+            self._divide(int(way.last[out.stop - 1]) + 1)
         total = self.total[:, :, rows]
         if way.indices is None:
             places = list(self._places(out.start, out.stop))
@@ -104,6 +131,13 @@ class Sums:
         # A voxel without a share may lie outside of what is held.
         indices = np.clip(way.indices[:, out], self.base, self.top - 1) % self._thick
         return sampling.gather(total, 1, indices, way.shares[:, out])
+
+    def _divide(self, stop: int) -> None:
+        """Divide the slices before `stop` by their weights; they are complete, and no window reaches them any more."""
+        start = max(self._whole, self.base)
+        for where, _ in self._places(start, max(start, min(stop, self.top))):
+            self.total[:, where] /= self._weight[where].clamp_min(torch.finfo(torch.float32).tiny)
+        self._whole = max(self._whole, min(stop, self.top))
 
 
 def _along(vector: np.ndarray, axis: int, device: torch.device) -> torch.Tensor:

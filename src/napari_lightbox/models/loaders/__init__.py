@@ -137,8 +137,8 @@ def load(path_or_name: str | os.PathLike, trust: bool = False) -> Model:
     trust : bool
         That you trust the file to run code on this computer, which TorchScript and torch.export files do when they
         are opened; it is remembered by the file's SHA-256. safetensors, state dicts, ONNX, nnU-Net and MONAI
-        bundles of networks that are built here never need it. Compiled code and strange pickles are refused in any
-        case.
+        bundles that are understood here never need it; what of a bundle is not, only MONAI itself runs, with trust.
+        Compiled code and strange pickles are refused in any case.
 
     Returns
     -------
@@ -180,7 +180,8 @@ def _program(card: Card, sha256: str, trust: bool) -> Model:
 
     path = card.weights_path()
     if card.loader == "onnx":
-        module = onnx.read(path)
+        several = "batch" if card.outputs or card.output.take is not None else ""
+        module = onnx.read(path, "each" if card.output.kind == "boxes" else several)
         if module.files:
             sha256 = hashlib.sha256("".join([sha256, *map(file_sha256, module.files)]).encode()).hexdigest()
     else:

@@ -4,11 +4,10 @@ import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...errors import InputError
 from ..card import WindowSpec
 from ..fields import is_number
-from ._config import Config
-from ._parts import ELSEWHERE, NOTHING, Part, parts
+from ._config import Config, NotKnown
+from ._parts import ELSEWHERE, Part, read_each
 
 # The network's windows ------------------------------------------------------------------------------------------
 
@@ -29,8 +28,10 @@ def inferer(config: Config, dims: int) -> Inferer:
 
     Raises
     ------
-    InputError
+    NotKnown
         If it is none of SlidingWindowInferer, SliceInferer and SimpleInferer, or has an argument that is not known.
+    InputError
+        If an argument is wrong.
     """
     axes = (2, 0, 1) if dims == 2 else (0, 1, 2)
     if "inferer" not in config.tree:
@@ -39,9 +40,10 @@ def inferer(config: Config, dims: int) -> Inferer:
     if part.name == "SimpleInferer" and part.monai:
         return Inferer(dims, WindowSpec(None, 0.0, "constant"), axes)
     if part.name not in ("SlidingWindowInferer", "SliceInferer") or not part.monai:
-        raise InputError(
-            f"{config.where}: the inferer {part.target!r} is not known here: only SlidingWindowInferer, SliceInferer "
-            f"and SimpleInferer are; {ELSEWHERE}"
+        raise NotKnown(
+            config.where,
+            f"the inferer is {part.target!r}",
+            f"and only SlidingWindowInferer, SliceInferer and SimpleInferer are known here; {ELSEWHERE}",
         )
     if part.name == "SliceInferer":
         across = part.take("spatial_dim", 0)
@@ -110,35 +112,28 @@ class Decision:
     painted: tuple[tuple[int, int], ...] | None = None
 
 
-def decision(config: Config) -> Decision:
-    """Return what ``postprocessing`` says.
+def decision(config: Config, missed: list[str]) -> Decision:
+    """Return what ``postprocessing`` says; what is not understood is named in `missed`.
 
     Raises
     ------
     InputError
-        If it names a transform or an argument that is not known.
+        If an argument is wrong.
     """
     found = Decision()
-    for part, name in parts(config, "postprocessing"):
-        if name == "Invert":
-            # Results always come back to the image: linearly, before the classes are decided.
-            continue
-        if name in NOTHING:
-            continue
-        if name not in _AFTER:
-            raise InputError(
-                f"{config.where}: postprocessing names the transform {part.name!r}, which is not known here; "
-                f"{ELSEWHERE}"
-            )
-        _AFTER[name](part, found)
-        part.finish()
+    read_each(config, "postprocessing", _AFTER, lambda part, name: _AFTER[name](part, found), missed)
     return found
+
+
+def _invert(part: Part, found: Decision) -> None:
+    """Results always come back to the image: linearly, before the classes are decided."""
+    part.skip(*part.raw)
 
 
 def _activations(part: Part, found: Decision) -> None:
     softmax, sigmoid = part.flag("softmax"), part.flag("sigmoid")
     if part.take("other") is not None or (softmax and sigmoid):
-        raise part.wrong("other", f"only softmax or sigmoid is known here; {ELSEWHERE}")
+        raise part.unknown("other", "and only softmax or sigmoid is known here")
     part.skip("dim", "kwargs")
     found.activation = "softmax" if softmax else "sigmoid" if sigmoid else found.activation
 
@@ -146,14 +141,14 @@ def _activations(part: Part, found: Decision) -> None:
 def _discrete(part: Part, found: Decision) -> None:
     part.skip("to_onehot", "num_classes", "n_classes", "rounding", "dim", "keepdim")
     if part.take("rounding") is not None:
-        raise part.wrong("rounding", f"this argument is not known here; {ELSEWHERE}")
+        raise part.unknown("rounding")
     threshold = part.take("threshold", part.take("logit_thresh") if part.flag("threshold_values") else None)
     part.skip("logit_thresh")
     if part.flag("argmax"):
         found.decision = "argmax"
     elif threshold is not None and threshold is not False:
         if threshold not in (0.5, True):
-            raise part.wrong("threshold", f"only 0.5 is known here; {ELSEWHERE}")
+            raise part.unknown("threshold", "and only 0.5 is known here")
         found.decision = "threshold"
 
 
@@ -184,7 +179,7 @@ def _lambda(part: Part, found: Decision) -> None:
             raise ValueError
         found.painted = tuple(reversed(_choices(tree.body, name)))
     except (SyntaxError, AttributeError, LookupError, ValueError, RecursionError, MemoryError) as error:
-        raise part.wrong("func", f"code is never executed, and this is not known by its text; {ELSEWHERE}") from error
+        raise part.unknown("func", "which is code, and not known by its text") from error
 
 
 def _choices(node: ast.AST, name: str) -> list[tuple[int, int]]:
@@ -202,6 +197,7 @@ def _choices(node: ast.AST, name: str) -> list[tuple[int, int]]:
 
 
 _AFTER: dict[str, Callable[[Part, Decision], None]] = {
+    "Invert": _invert,
     "Activations": _activations,
     "AsDiscrete": _discrete,
     "KeepLargestConnectedComponent": _largest,

@@ -40,6 +40,14 @@ _CALLED: dict[str, Callable] = {
 _MOVES = ("to", "eval", "cpu", "cuda", "float")
 
 
+class NotKnown(InputError):  # noqa: N818 - named for what it says
+    """Something in a configuration is not understood here; MONAI itself may know it. `what` names it."""
+
+    def __init__(self, where: str, what: str, remedy: str) -> None:
+        super().__init__(f"{where}: {what}, {remedy}")
+        self.what = what
+
+
 class _Unknown(Exception):  # noqa: N818 - caught here alone
     """Something in an expression that is not worked out."""
 
@@ -164,9 +172,11 @@ class Config:
     # Expressions ------------------------------------------------------------------------------------------------
 
     def _expression(self, text: str, place: str, depth: int, *, as_written: bool = False) -> Any:
-        refused = InputError(
-            f"{self.where}: {place} is the expression {text[:80]!r}, which is never executed, and too much to be "
-            "worked out from its text: write its value in its place"
+        refused = NotKnown(
+            self.where,
+            f"{place} is the expression {text[:80]!r}",
+            "which is never executed without trust, and too much to be worked out from its text: write its value in "
+            "its place",
         )
         if len(text) > _LONGEST:
             raise refused

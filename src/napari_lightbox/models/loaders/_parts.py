@@ -1,13 +1,13 @@
 """One entry of a MONAI bundle's configuration: a name with arguments, of which every one must be known."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import InputError
 from ..fields import is_number
-from ._config import Config
+from ._config import Config, NotKnown
 
-ELSEWHERE = "run the bundle with MONAI, and open what it writes with 'lightbox outputs'"
+ELSEWHERE = "MONAI itself runs it where it is installed and you trust the bundle"
 # Those that only bring files, types and keys into the shape that MONAI works with; their arguments do not matter.
 NOTHING = {
     "LoadImage", "EnsureChannelFirst", "AddChannel", "AsChannelFirst", "EnsureType", "ToTensor", "ToDevice",
@@ -55,12 +55,18 @@ class Part:
         value = str(self.raw.get(name, "missing"))[:80]
         return InputError(f"{self.config.where}: {self.place} ({self.name}) has {name} {value!r}: {remedy}")
 
+    def unknown(self, name: str, known: str = "") -> NotKnown:
+        """Return the error for an argument that MONAI may know, and what of it is known here."""
+        value = str(self.raw.get(name, "missing"))[:80]
+        what = f"{self.place} ({self.name}) has {name} {value!r}"
+        return NotKnown(self.config.where, what, f"{known or 'which is not known here'}; {ELSEWHERE}")
+
     def only(self, name: str, *allowed: Any) -> None:
         """Accept an argument only with these values; the first is the one it has where it is not given."""
         found = self.take(name, allowed[0])
         found = found[0] if isinstance(found, list) and len(found) == 1 else found
         if found not in allowed:
-            raise self.wrong(name, f"only {' or '.join(map(repr, allowed))} is known here; {ELSEWHERE}")
+            raise self.unknown(name, f"and only {' or '.join(map(repr, allowed))} is known here")
 
     def flag(self, name: str, default: bool = False) -> bool:
         """Take a yes or no."""
@@ -91,25 +97,61 @@ class Part:
         """Refuse arguments that nobody took."""
         unknown = sorted(name for name in set(self.raw) - self.taken if self.raw[name] is not None)
         if unknown:
-            raise self.wrong(unknown[0], f"this argument is not known here; {ELSEWHERE}")
+            raise self.unknown(unknown[0])
 
 
-def parts(config: Config, name: str) -> Iterator[tuple[Part, str]]:
-    """Yield the transforms of ``preprocessing`` or ``postprocessing``, with their names without MONAI's endings."""
+def entries(config: Config, name: str) -> list[Any]:
+    """Return the transforms of ``preprocessing`` or ``postprocessing`` as they are written.
+
+    Raises
+    ------
+    NotKnown
+        If it is no list of transforms.
+    """
     if name not in config.tree:
-        return
+        return []
     raw = config.raw("@" + name, name)
     if isinstance(raw, Mapping):
         whole = Part(config, raw, name)
         if whole.name != "Compose" or not whole.monai:
-            raise InputError(f"{config.where}: {name} is {whole.target!r}, where Compose is needed; {ELSEWHERE}")
+            raise NotKnown(config.where, f"{name} is {whole.target!r}", f"where Compose is needed; {ELSEWHERE}")
         raw = config.raw(whole.raw.get("transforms", []), f"{name}::transforms")
     if not isinstance(raw, list):
-        raise InputError(f"{config.where}: {name} is {str(raw)[:80]!r}, where a list of transforms is needed")
-    for number, one in enumerate(raw):
-        part = Part(config, one, f"{name}::transforms::{number}")
-        if part.disabled:
-            continue
-        if not part.monai:
-            raise InputError(f"{config.where}: {name} names {part.target!r}, which is not MONAI's own; {ELSEWHERE}")
-        yield part, part.name.removesuffix("Dict").removesuffix("D").removesuffix("d")
+        what = f"{name} is {str(raw)[:80]!r}"
+        raise NotKnown(config.where, what, f"where a list of transforms is needed; {ELSEWHERE}")
+    return raw
+
+
+def read_each(config: Config, name: str, known: Mapping, read: Callable[[Part, str], None], missed: list[str]) -> None:
+    """Read every transform of a list, by its name without MONAI's endings, and note in `missed` what is not understood.
+
+    Parameters
+    ----------
+    known : mapping
+        Names that `read` understands; those of `NOTHING` are left out.
+    read : callable
+        Takes a part and its name, and every argument of it.
+    """
+    try:
+        raws = entries(config, name)
+    except NotKnown as error:
+        missed.append(error.what)
+        return
+    for number, raw in enumerate(raws):
+        try:
+            part = Part(config, raw, f"{name}::transforms::{number}")
+            if part.disabled:
+                continue
+            short = short_name(part)
+            if not part.monai or (short not in known and short not in NOTHING):
+                raise NotKnown(config.where, f"{name} names the transform {part.target!r}", ELSEWHERE)
+            if short in known:
+                read(part, short)
+                part.finish()
+        except NotKnown as error:
+            missed.append(error.what)
+
+
+def short_name(part: Part) -> str:
+    """Return the name of a transform without MONAI's endings."""
+    return part.name.removesuffix("Dict").removesuffix("D").removesuffix("d")

@@ -1,18 +1,18 @@
 """What a MONAI bundle does to an image before its network sees it, understood from names and arguments.
 
 Every transform that is known has a list of the arguments that are known; anything else is refused by its name, since
-leaving out a transform would give a network other images than those it learned from.
+leaving out a transform would give a network other images than those it learned from. With the user's trust, MONAI runs
+all of them then.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import InputError
 from ..bundle import Step
 from ..fields import is_number
-from ._config import Config
-from ._parts import ELSEWHERE, NOTHING, Part, parts
+from ._config import Config, NotKnown
+from ._parts import ELSEWHERE, Part, read_each
 
 _LINEAR = ("bilinear", "linear", "trilinear")
 
@@ -25,33 +25,33 @@ class Preparation:
     orientation: str | None
 
 
-def preparation(config: Config) -> Preparation:
+def preparation(config: Config, missed: list[str]) -> Preparation:
     """Return what ``preprocessing`` says.
+
+    What is not understood is named in `missed`, and left out of the steps.
 
     Raises
     ------
     InputError
-        If it names a transform or an argument that is not known.
+        If an argument is wrong.
     """
     steps: list[Step] = []
-    code = None
-    for part, name in parts(config, "preprocessing"):
-        if name in NOTHING:
-            continue
-        if name not in _BEFORE:
-            raise InputError(
-                f"{config.where}: preprocessing names the transform {part.name!r}, which is not known here; {ELSEWHERE}"
+    codes: list[str] = []
+
+    def read(part: Part, name: str) -> None:
+        kind, arguments = _BEFORE[name]
+        if kind != "orientation":
+            steps.append(Step(kind, arguments(part)))
+            return
+        if codes or any(step.kind in ("crop", "pad", "divisible", "resize") for step in steps):
+            raise NotKnown(
+                config.where, f"{part.place} ({part.name}) comes after sizes are changed", f"not before; {ELSEWHERE}"
             )
-        kind, read = _BEFORE[name]
-        if kind == "orientation":
-            if code is not None or any(step.kind in ("crop", "pad", "divisible", "resize") for step in steps):
-                raise InputError(f"{config.where}: {part.place} ({part.name}) must come before sizes are changed")
-            code = _orientation(part)
-            steps.append(Step("orientation", {}))
-        else:
-            steps.append(Step(kind, read(part)))
-        part.finish()
-    return Preparation(tuple(steps), code)
+        codes.append(_orientation(part))
+        steps.append(Step("orientation", {}))
+
+    read_each(config, "preprocessing", _BEFORE, read, missed)
+    return Preparation(tuple(steps), codes[0] if codes else None)
 
 
 def _orientation(part: Part) -> str:
@@ -61,7 +61,7 @@ def _orientation(part: Part) -> str:
     labels = part.take("labels")
     standard = [["L", "R"], ["P", "A"], ["I", "S"]]
     if labels is not None and [list(map(str, pair)) for pair in labels] != standard:
-        raise part.wrong("labels", "only L and R, P and A, I and S are known")
+        raise part.unknown("labels", "and only L and R, P and A, I and S are known here")
     if isinstance(code, list):
         code = "".join(map(str, code))
     sides = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
@@ -82,7 +82,7 @@ def _spacing(part: Part) -> dict[str, Any]:
     part.skip("align_corners", "recompute_affine", "ensure_same_shape", "max_pixdim", "min_pixdim")
     for name in ("max_pixdim", "min_pixdim"):
         if part.take(name) is not None:
-            raise part.wrong(name, f"this argument is not known here; {ELSEWHERE}")
+            raise part.unknown(name)
     return {"pixdim": pixdim}
 
 
@@ -92,7 +92,7 @@ def _resize(part: Part) -> dict[str, Any]:
         raise part.wrong("spatial_size", "give the number of voxels")
     part.only("mode", "area", *_LINEAR)
     if "mode" not in part.raw or part.take("mode") in ("area", ["area"]):
-        raise part.wrong("mode", f"only {' or '.join(_LINEAR)} is known here; {ELSEWHERE}")
+        raise part.unknown("mode", f"and only {' or '.join(_LINEAR)} is known here")
     part.only("size_mode", "all")
     part.only("align_corners", None, False)
     part.only("anti_aliasing", False)
@@ -103,11 +103,11 @@ def _resize(part: Part) -> dict[str, Any]:
 def _crop(part: Part) -> dict[str, Any]:
     for name in ("select_fn", "channel_indices"):
         if part.take(name) is not None:
-            raise part.wrong(name, f"only what is greater than 0 is kept here; {ELSEWHERE}")
+            raise part.unknown(name, "and only what is greater than 0 is kept here")
     margin = part.number("margin", 0)
     part.only("k_divisible", 1)
     if not part.flag("allow_smaller") and margin:
-        raise part.wrong("margin", f"with allow_smaller false it would pad beyond the border; {ELSEWHERE}")
+        raise part.unknown("margin", "which with allow_smaller false would pad beyond the border")
     part.skip("source_key", "mode", "start_coord_key", "end_coord_key")
     return {"margin": int(margin)}
 
@@ -119,7 +119,7 @@ def _pad(part: Part, name: str) -> Any:
     part.only("method", "symmetric")
     part.only("mode", "constant")
     if part.number("value", 0) or part.number("constant_values", 0):
-        raise part.wrong("value", "only zeros are put around an image here")
+        raise part.unknown("value", "and only zeros are put around an image here")
     return size
 
 
@@ -143,7 +143,7 @@ def _target(part: Part) -> tuple[float, float] | None:
 
 def _scale(part: Part) -> dict[str, Any]:
     if part.take("factor") is not None:
-        raise part.wrong("factor", f"this argument is not known here; {ELSEWHERE}")
+        raise part.unknown("factor")
     target = (part.number("minv", 0.0), part.number("maxv", 1.0))
     if None in target:
         raise part.wrong("minv", "give minv and maxv")

@@ -1,24 +1,28 @@
 """MONAI bundles: metadata and inference configuration are read as data, and nothing in them is executed.
 
 A bundle whose network is built here (`networks_monai`) runs without MONAI and needs no trust. TorchScript weights need
-trust; so does a network that only MONAI itself can build, by its name among MONAI's own. A transform, an argument or an
-expression that is not known is refused in one sentence, trusted or not: leaving it out would change the result.
+trust; so does a network that only MONAI itself can build, by its name among MONAI's own. What is not understood - a
+transform, an argument, an expression, a network or an inferer of the bundle's own - is never left out, as that would
+change the result: it is named, and MONAI itself runs it where the user trusts the bundle (`_foreign`).
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FileError, InputError, need
 from ...volume import Label
 from ..bundle import Rules
-from ..card import Card, Channel, InputSpec, OutputSpec, file_sha256
+from ..bundle_foreign import ForeignRules
+from ..card import Card, Channel, InputSpec, OutputSpec, WindowSpec, file_sha256
 from ..fields import is_number
-from ._answers import Decision, decision, inferer
-from ._config import Config, read_table
+from . import _foreign, archive, state_dict, torchscript
+from ._answers import Decision, Inferer, decision, inferer
+from ._config import Config, NotKnown, read_table
 from ._parts import Part
 from ._transforms import preparation
 from .trust import check as check_trust
@@ -49,6 +53,12 @@ class _Content:
 
     card: Card
     channels: tuple[int, ...] | None
+    config: Config
+    network: str
+    # What is not understood, each in a few words; of these, what concerns the network itself and the inferer.
+    missed: tuple[str, ...] = ()
+    own_network: bool = False
+    own_inferer: bool = False
 
 
 # Finding it -----------------------------------------------------------------------------------------------------
@@ -103,16 +113,27 @@ def _read(bundle: Bundle) -> _Content:
     inputs, outputs = _table(formats.get("inputs")), _table(formats.get("outputs"))
     image = _table(inputs.get("image", next(iter(inputs.values()), None)))
     answer = _table(outputs.get("pred", next(iter(outputs.values()), None)))
-    network = _network_part(config)
-    args = _arguments(network)
+    name, network = _network_part(config)
     weights = _weights(config, network, bundle)
-    if not weights.endswith(".ts"):
-        _require_known(network, config)
+    builds: list[str] = []
+    args = _arguments(network, builds)
+    if weights.endswith(".ts"):
+        # The network comes with its weights.
+        builds = []
+    elif not _is_known(network):
+        builds.append(f"the network is {network.target!r}, no network of MONAI's own")
     dims = _dims(args, image, config)
-    before, asked, after = preparation(config), inferer(config, dims), decision(config)
+    early: list[str] = []
+    late: list[str] = []
+    before = preparation(config, early)
+    asked, own_inferer = _inferer(config, dims, late)
+    after = decision(config, late)
     count = _count(args.get("in_channels"), image, "in_channels", config) or 1
     classes = _count(args.get("out_channels"), answer, "out_channels", config)
-    output, channels = _output(after, answer, classes, config)
+    if late:
+        output, channels = _declared(answer, classes), None
+    else:
+        output, channels = _output(after, answer, classes, config)
     spacing = next((step.values["pixdim"] for step in before.steps if step.kind == "spacing"), None)
     spacing = (spacing,) * dims if isinstance(spacing, int | float) else spacing
     fits = spacing is not None and len(spacing) == dims and all(n > 0 for n in spacing)
@@ -137,9 +158,32 @@ def _read(bundle: Bundle) -> _Content:
         output=output,
         folder=bundle.folder,
         rules=Rules(before.steps, asked.axes, asked.padding, asked.value),
-        post=_post(after, output),
+        post={} if late else _post(after, output),
     )
-    return _Content(card, channels)
+    missed = (*builds, *early, *late)
+    if missed:
+        card = replace(
+            card, rules=ForeignRules(before.steps, asked.axes, asked.padding, asked.value, missed, bool(late))
+        )
+    content = _Content(card, channels, config, name, missed, bool(builds), own_inferer)
+    if missed:
+        _foreign.require_harmless_names(_foreign.needed(config, _roots(content)), bundle.folder, config.where)
+    return content
+
+
+def _roots(content: _Content) -> list[str]:
+    """Return the entries of the configuration that MONAI is to make."""
+    roots = ["preprocessing", *(["postprocessing"] if content.card.rules.whole else [])]
+    return [*roots, *(["inferer"] if content.own_inferer else []), *([content.network] if content.own_network else [])]
+
+
+def _inferer(config: Config, dims: int, missed: list[str]) -> tuple[Inferer, bool]:
+    """Return how the network is asked, and whether only MONAI knows."""
+    try:
+        return inferer(config, dims), False
+    except NotKnown as error:
+        missed.append(error.what)
+        return Inferer(dims, WindowSpec(None, 0.0, "constant"), (2, 0, 1) if dims == 2 else (0, 1, 2)), True
 
 
 def _table(value: Any) -> Mapping[str, Any]:
@@ -150,17 +194,22 @@ def _text(value: Any) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _network_part(config: Config) -> Part:
+def _network_part(config: Config) -> tuple[str, Part]:
     for name in ("network_def", "network", "net"):
         if name in config.tree:
-            return Part(config, "@" + name, name)
+            return name, Part(config, "@" + name, name)
     raise InputError(f"{config.where}: its configuration names no network_def: write what the network is")
 
 
-def _arguments(network: Part) -> dict[str, Any]:
-    """Return the arguments of the network, plain values all."""
-    names = [name for name in network.raw if not name.startswith("_")]
-    found = {name: network.take(name) for name in names}
+def _arguments(network: Part, missed: list[str]) -> dict[str, Any]:
+    """Return the arguments of the network, plain values all; others are named in `missed`."""
+    found = {}
+    for name in network.raw:
+        if not name.startswith("_"):
+            try:
+                found[name] = network.take(name)
+            except NotKnown as error:
+                missed.append(error.what)
     for name, value in found.items():
         each = value if isinstance(value, list) else [value]
         if len(each) > _MOST_LEVELS or any(is_number(n) and abs(n) > _LARGEST for n in each):
@@ -177,13 +226,9 @@ def _architecture(network: Part) -> str:
     return known or f"{_BY_MONAI}{network.target}"
 
 
-def _require_known(network: Part, config: Config) -> None:
-    """Refuse networks that are the bundle's own code."""
-    if not network.monai or (network.target != network.name and not network.target.startswith("monai.networks.nets.")):
-        raise InputError(
-            f"{config.where}: the network {network.target!r} is no network of MONAI's own, and its code is never run: "
-            "save it as models/model.ts (TorchScript), or export it with torch.export and write a card.json"
-        )
+def _is_known(network: Part) -> bool:
+    """Whether a network is MONAI's own, or built here, and not the bundle's code."""
+    return network.monai and (network.target == network.name or network.target.startswith("monai.networks.nets."))
 
 
 def _weights(config: Config, network: Part, bundle: Bundle) -> str:
@@ -292,6 +337,14 @@ def _output(
     return OutputSpec("regions", after.activation, labels), None if order == tuple(range(count)) else order
 
 
+def _declared(answer: Mapping[str, Any], count: int | None) -> OutputSpec:
+    """Return what the metadata says comes out, where MONAI makes it."""
+    if _text(answer.get("format")).lower() != "segmentation":
+        return OutputSpec("image", "none")
+    names = [name or f"class {number}" for number, name in enumerate(_names(answer, max(count or 2, 2)))]
+    return OutputSpec("labels", "softmax", {value: Label(names[value]) for value in range(1, len(names))})
+
+
 def _post(after: Decision, output: OutputSpec) -> dict[str, Any]:
     if after.largest is None or output.kind not in ("labels", "regions"):
         return {}
@@ -316,22 +369,51 @@ def load(bundle: Bundle, trust: bool, fill: Callable) -> "tuple[Card, torch.nn.M
     MissingPart
         If torch is not installed; or MONAI, where only it can build the network.
     """
-    from . import archive, state_dict, torchscript
-
     content = _read(bundle)
     card, path = content.card, content.card.weights_path()
-    weights = file_sha256(path)
-    together = [weights, file_sha256(bundle.metadata), file_sha256(bundle.inference)]
-    sha256 = hashlib.sha256("".join(together).encode()).hexdigest()
     name = card.architecture["name"]
-    if path.suffix == ".ts":
-        archive.check(path)
-        check_trust(card.name, weights, trust, torchscript.RUNS)
-        module = torchscript.read(path)
+    parsed = None
+    if content.missed:
+        sha256 = _foreign.sha256_of(bundle.folder, path)
+        check_trust(card.name, sha256, trust, _described(content.missed))
+        parsed = _foreign.parse(content.config, bundle.folder, _roots(content), content.network)
+        card = replace(card, rules=replace(card.rules, parsed=parsed))
+        trust = True
     else:
-        module = _built(card, name, sha256, trust)
+        together = [file_sha256(path), file_sha256(bundle.metadata), file_sha256(bundle.inference)]
+        sha256 = hashlib.sha256("".join(together).encode()).hexdigest()
+    if path.suffix == ".ts":
+        module = _script(card, path, trust=None if content.missed else trust)
+    else:
+        module = _own(parsed, card) if content.own_network else _built(card, name, sha256, trust)
         fill(module, state_dict.read(path), card)
     return card, module if content.channels is None else _reordered(module, content.channels), sha256
+
+
+def _described(missed: Sequence[str]) -> str:
+    """Say what a bundle is whose parts are not all understood, to follow "the model is"."""
+    absent = "" if find_spec("monai") else "; MONAI is not installed here: pip install monai"
+    return (
+        f"a MONAI bundle that says what is not understood here ({'; '.join(missed)}), which only MONAI itself can run, "
+        f"with whatever code the bundle brings{absent}"
+    )
+
+
+def _script(card: Card, path: Path, trust: bool | None) -> "torch.nn.Module":
+    """Return the network of a TorchScript file; trust of the whole bundle covers it (None)."""
+    archive.check(path)
+    if trust is not None:
+        check_trust(card.name, file_sha256(path), trust, torchscript.RUNS)
+    return torchscript.read(path)
+
+
+def _own(parsed: "_foreign.Parsed", card: Card) -> "torch.nn.Module":
+    """Return the network that MONAI made of what the bundle says."""
+    from ..torch_import import import_torch
+
+    if not isinstance(parsed.network, import_torch().nn.Module):
+        raise InputError(f"the bundle {card.folder} makes no network of its network_def: correct it")
+    return parsed.network
 
 
 def _built(card: Card, name: str, sha256: str, trust: bool) -> "torch.nn.Module":

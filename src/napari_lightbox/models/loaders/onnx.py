@@ -119,8 +119,11 @@ def _number(message: memoryview, place: int) -> tuple[int, int]:
 # Running it -----------------------------------------------------------------------------------------------------
 
 
-def read(path: Path) -> "torch.nn.Module":
+def read(path: Path, every: str = "") -> "torch.nn.Module":
     """Return the network of a file, on the CPU.
+
+    `every` asks for all outputs by name: ``"batch"`` of many windows together, ``"each"`` as a list of one window each,
+    as outputs with as many rows as there are boxes do not fit together. Else the first that looks like an answer comes.
 
     It answers windows of the sizes the file fixes: its attribute ``fixed`` says them, None where any will do. A batch
     of more windows than it takes at a time is cut up. Its attribute ``files`` are those that its weights lie in beside
@@ -145,7 +148,7 @@ def read(path: Path) -> "torch.nn.Module":
             f"weights {path} take {len(inputs)} inputs, where one tensor of real numbers (batch, channels, then 2 or 3 "
             "axes) is needed: export the network itself, without what prepares its input"
         )
-    module = _module(runtime, path, session)
+    module = _module(runtime, path, session, every)
     module.files = tuple(files)
     return module
 
@@ -171,7 +174,16 @@ def _session(runtime: Any, path: Path, device: str) -> Any:
         ) from error
 
 
-def _module(runtime: Any, path: Path, session: Any) -> "torch.nn.Module":
+def _by_name(session: Any, name: str, values: np.ndarray) -> dict[str, Any]:
+    """Return all outputs for one input, by name."""
+    import torch
+
+    names = [output.name for output in session.get_outputs()]
+    found = session.run(names, {name: np.ascontiguousarray(values)})
+    return {name: torch.from_numpy(np.asarray(one)) for name, one in zip(names, found, strict=True)}
+
+
+def _module(runtime: Any, path: Path, session: Any, every: str = "") -> "torch.nn.Module":
     import torch
 
     first = session.get_inputs()[0]
@@ -187,12 +199,12 @@ def _module(runtime: Any, path: Path, session: Any) -> "torch.nn.Module":
             self.fixed = fixed
 
         def __deepcopy__(self, memo: dict) -> "torch.nn.Module":
-            return _module(runtime, path, session)
+            return _module(runtime, path, session, every)
 
         def to(self, device: Any) -> "torch.nn.Module":
-            return _module(runtime, path, _session(runtime, path, str(device)))
+            return _module(runtime, path, _session(runtime, path, str(device)), every)
 
-        def forward(self, x: "torch.Tensor") -> "torch.Tensor":
+        def forward(self, x: "torch.Tensor") -> Any:
             size = tuple(x.shape[2:])
             if any(want not in (None, n) for want, n in zip(fixed[2:], size, strict=True)):
                 raise InputError(
@@ -200,10 +212,18 @@ def _module(runtime: Any, path: Path, session: Any) -> "torch.nn.Module":
                     "or export it with dynamic axes"
                 )
             values = x.detach().cpu().numpy().astype(_TYPES[first.type], copy=False)
+            if every == "each":
+                return [_by_name(session, first.name, one) for one in values[:, None]]
             batch = fixed[0] or len(values)
             missing = math.ceil(len(values) / batch) * batch - len(values)
             values = np.concatenate([values, values[-1:].repeat(missing, 0)]) if missing else values
             parts = [values[start : start + batch] for start in range(0, len(values), batch)]
+            if every:
+                every_part = [_by_name(session, first.name, part) for part in parts]
+                return {
+                    name: torch.cat([part[name] for part in every_part])[: len(x)].to(x.device)
+                    for name in every_part[0]
+                }
             found = [session.run([answer.name], {first.name: np.ascontiguousarray(part)})[0] for part in parts]
             return torch.from_numpy(np.concatenate(found)[: len(x)]).to(x.device)
 

@@ -60,7 +60,9 @@ def _part(found: Prediction, image: Volume, choices: dict, asked: Sequence[int],
         return Made(tuple(make_layer(found.output(c)) for c in found.kept), None, found.notes)
     # Of several outputs each has classes of its own.
     asked = [value for value in asked if value in found.volumes]
-    return made_of(found, asked, uncertainty=bool(choices["uncertainty"]), hover=hover)
+    # Some models leave labels only, and say so in a note.
+    uncertainty = bool(choices["uncertainty"]) and "uncertainty" in found.volumes
+    return made_of(found, asked, uncertainty=uncertainty, hover=hover)
 
 
 def made_of(found: Prediction, asked: Sequence[int], *, uncertainty: bool, hover: bool) -> Made:
