@@ -405,6 +405,33 @@ def test_bar_counts_loops_inside_loops():
     assert bar.fraction() == 1
 
 
+def test_bar_tells_the_time_left_of_a_case_and_of_all(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("napari_lightbox.cli.bar.time.monotonic", lambda: now[0])
+    bar = Bar(Terminal())
+    bar.update("cases", 0, 3)
+    now[0] += 50  # reading
+    bar.update("windows", 0, 10)
+    now[0] += 10
+    bar.update("windows", 5, 10)
+    assert bar.text().endswith("windows 5/10, about 10 s left, about 50 s for all")
+    now[0] += 40
+    bar.update("cases", 1, 3)
+    bar.update("windows", 0, 10)
+    now[0] += 10
+    bar.update("windows", 1, 10)
+    assert bar.text().endswith("windows 1/10, about 90 s left, about 3 min for all")
+    bar.update("windows", 10, 10)
+    bar.update("slices written", 0, 4)
+    assert "for all" not in bar.text()
+    alone = Bar(Terminal())
+    alone.update("cases", 0, 1)
+    alone.update("windows", 0, 4)
+    now[0] += 4
+    alone.update("windows", 1, 4)
+    assert alone.text().endswith("cases 0/1, windows 1/4, about 12 s left")
+
+
 def test_bar_is_silent_without_a_terminal(here, capsys):
     with open(os.devnull, "w") as nowhere:
         assert Bar(nowhere).listener is None

@@ -93,3 +93,52 @@ def test_all_images_of_a_network_are_written(here):
 def test_memory_that_means_nothing_is_refused(here, capsys, text):
     run("predict", "one", "a.nii.gz", "--out", "out", f"--memory={text}", code=2)
     assert "--memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0,0,0", "16,16", "16,-8,8", "16,16,8.5", "large"])
+def test_a_window_that_is_none_is_refused_as_it_was_typed(here, capsys, text):
+    run("predict", "one", "a.nii.gz", "--out", "out", f"--window={text}", code=2)
+    said = capsys.readouterr().err
+    assert f"--window {text!r} must be 3 whole numbers above 0, x,y,z" in said
+    assert not Path("out").exists()
+
+
+def test_a_suffix_that_cannot_hold_the_results_is_refused_before_the_work(here, capsys, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("the model ran")
+
+    monkeypatch.setattr(lb.models, "predict", never)
+    run("predict", "one", "a.nii.gz", "--out", "out", "--suffix", ".png", code=1)
+    said = capsys.readouterr().err
+    assert "--suffix .png does not suit the results, a picture holds one slice and the volume has 10 x 8 x 6" in said
+    assert ".lightbox" not in said
+    lb.write(lb.Volume(here.data[:1].astype(np.uint8), lb.Grid.from_spacing((1, 1, 1), (1, 8, 10))), "slice.png")
+    run("predict", "one", "slice.png", "--out", "out", "--suffix", ".png", "--uncertainty", "--force", code=1)
+    assert ".png holds uint8 and uint16 and the volume is float32" in capsys.readouterr().err
+    run("predict", "one", "slice.png", "--out", "out", "--suffix", ".jpg", "--force", code=1)
+    assert "JPEG changes values a little and would spoil labels" in capsys.readouterr().err
+    assert os.listdir("out") == []
+
+
+def test_a_result_that_cannot_be_written_names_the_place_asked_for(here, capsys):
+    lb.Recipe((lb.Step("median", {"size": 3}),)).save("steps.json")
+    run("run", "steps.json", "a.nii.gz", "--out", "out", "--suffix", ".png", code=1)
+    assert f"{Path('out', 'a_steps.png')} was not written, a picture holds one slice" in capsys.readouterr().err
+
+
+def test_an_image_of_another_modality_is_told_apart_in_words_and_may_be_forced(here, capsys):
+    card = json.loads(Path("one/card.json").read_text())
+    card["input"]["channels"] = [{"name": "any", "modality": "US", "intensity": {"rule": "zscore"}}]
+    Path("one/card.json").write_text(json.dumps(card))
+    lb.write(here.replace(meta={"modality": "MR"}), "mr.nii.gz")
+    call = ["predict", "one", "mr.nii.gz", "--out", "out", "--device", "cpu", *ADDED]
+    run(*call, code=1)
+    said = "is MR, but model 'one' is made for ultrasound (US): choose another image or another model"
+    assert f"{said}, or add --force" in capsys.readouterr().err
+    run(*call, "--force")
+    assert said in capsys.readouterr().out
+
+
+def test_too_little_memory_is_told_in_one_unit(here, capsys):
+    run("predict", "one", "a.nii.gz", "--out", "out", "--device", "cpu", "--memory", "1MB", code=1)
+    assert "of memory and 1 MB are allowed: allow more as memory" in capsys.readouterr().err

@@ -12,6 +12,9 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Listener = Callable[[str, int, int | None], None]
 
+# Seconds, and the share of the work, after which the time left is told.
+_SURE_AFTER = (2.0, 0.03)
+
 _listener: ContextVar[Listener | None] = ContextVar("lightbox_progress", default=None)
 
 
@@ -76,3 +79,17 @@ def listening(listener: Listener | None) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+def time_left(seconds: float, fraction: float) -> str:
+    """Say how long work will still take, from how far it came in some seconds; nothing while that is anybody's guess.
+
+    Examples
+    --------
+    >>> time_left(30, 0.25), time_left(300, 0.25), time_left(1, 0.5)
+    ('about 90 s', 'about 15 min', '')
+    """
+    if seconds < _SURE_AFTER[0] or not _SURE_AFTER[1] <= fraction < 1:
+        return ""
+    left = seconds / fraction - seconds
+    return f"about {left:.0f} s" if left < 100 else f"about {left / 60:.0f} min"

@@ -79,7 +79,7 @@ def test_memory_does_not_grow_with_the_depth_of_many_classes():
 
 def test_a_budget_is_kept_or_refused():
     model, volume = Model(ct_card(window__size=[8, 16, 16]), Net(constant_logits(1, 2, 3))), make((64, 64, 64))
-    with pytest.raises(InputError, match=r"memory=1000 allows 1 kB"):
+    with pytest.raises(InputError, match="of memory and 1 kB are allowed: allow more as memory"):
         predict(volume, model, memory=1000)
     for wrong in (0, -1, "much", True):
         with pytest.raises(InputError, match="must be bytes"):
@@ -87,9 +87,15 @@ def test_a_budget_is_kept_or_refused():
     assert quote(volume, model, memory=1e9).windows < quote(volume, model, memory=1000).windows
 
 
-def test_large_probabilities_are_halved_and_put_on_disk(monkeypatch):
-    from napari_lightbox.models import cost
+@pytest.mark.parametrize("kind", [np.memmap, "chunks"])
+def test_large_probabilities_are_halved_and_put_on_disk(monkeypatch, kind):
+    from napari_lightbox.models import chunks, cost
 
+    if kind == "chunks":
+        pytest.importorskip("zarr")
+        kind = chunks.Chunked
+    else:
+        monkeypatch.setattr(chunks, "available", lambda: False)
     model, volume = Model(ct_card(), Net(lambda x: torch.cat([x, -x, 2 * x], 1))), make((2, 6, 7, 8))
     plain = predict(volume, model, probabilities="all")
     assert plain.probability(0).data.dtype == np.float32
@@ -102,7 +108,7 @@ def test_large_probabilities_are_halved_and_put_on_disk(monkeypatch):
     for value in range(3):
         wanted = plain.probability(value).data.astype(np.float16)
         assert half.probability(value).data.dtype == np.float16
-        assert isinstance(disk.probability(value).data, np.memmap)
+        assert isinstance(disk.probability(value).data, kind)
         assert np.array_equal(half.probability(value).data, wanted)
         assert np.array_equal(disk.probability(value).data, wanted)
     assert np.array_equal(disk.labels.data, plain.labels.data)
@@ -211,7 +217,7 @@ def test_probabilities_on_disk_are_shown_without_reading_them():
     pytest.importorskip("napari")
     from napari_lightbox.viewer.layers import volume_to_layer
 
-    data = stores.make((4, 5, 6), np.float16, on_disk=True)
+    data = stores.make((4, 5, 6), np.float16, on_disk=True, chunked=False)
     data[2] = 0.5
     volume = make((4, 5, 6)).replace(data=data, kind="probability")
     shown = volume_to_layer(volume)[0]

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
+from ..io.picture import hindrance
 from ..recipe import Recipe, Step
 from ..volume import Volume
 from . import batch, tables
@@ -34,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="let the model's file run its own code, now and later (TorchScript, .pt2; networks of MONAI)",
+        help="let the model's files run their own code, now and later (TorchScript, .pt2, and of MONAI bundles what "
+        "only MONAI can run)",
     )
     parser.add_argument(
         "--probability", action="append", default=[], metavar="NAME", help="keep the probability of this class, or all"
@@ -102,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
     from ..models.tables import is_table
 
     card = tables.chosen_card(models.read_card(args.model), args)
-    folder, cases = batch.open_folder(args.out, args.suffix), batch.group_cases(args.inputs, len(card.input.channels))
-    call = _call(args, card)
+    call, cases = _call(args, card), batch.group_cases(args.inputs, len(card.input.channels))
+    folder = batch.open_folder(args.out, args.suffix)
     loaded = [models.load(one, trust=args.trust) for one in (args.model, *args.also)]
     if is_table(card):
         if len(loaded) > 1:
@@ -118,6 +122,8 @@ def run(args: argparse.Namespace) -> int:
 
     def work(files: list[str]) -> list[Volume]:
         channels = [read_input(args, file) for file in files]
+        _require_suffix(args, card, channels[0])
+        _require_fit(args, card, channels)
         found = models.predict(channels, together, **call)
         for note in found.notes:
             out(f"{batch.case_name(files[0])}: {note}")
@@ -132,11 +138,48 @@ def _call(args: argparse.Namespace, card: Any) -> dict[str, Any]:
     call.update(skip_below=args.skip_below, memory=_memory(args.memory), check=not args.force, **tables.choices(args))
     call["probabilities"] = "all" if "all" in args.probability else tuple(_class(card, n)[0] for n in args.probability)
     if args.window is not None:
-        try:
-            call["window"] = tuple(int(n) for n in reversed(args.window.split(",")))
-        except ValueError:
-            raise InputError(f"--window {args.window!r} must be whole numbers, such as 96,96,64") from None
+        call["window"] = _window(args.window, card.input.dims)
     return call
+
+
+def _window(text: str, dims: int) -> tuple[int, ...]:
+    """Return the size of the window in array order.
+
+    Examples
+    --------
+    >>> _window("96,96,64", 3)
+    (64, 96, 96)
+    """
+    try:
+        size = tuple(int(n) for n in reversed(text.split(",")))
+    except ValueError:
+        size = ()
+    if len(size) != dims or min(size) < 1:
+        wanted = "3 whole numbers above 0, x,y,z, such as 96,96,64" if dims == 3 else (
+            "2 whole numbers above 0, x,y, such as 256,192"
+        )  # fmt: skip
+        raise InputError(f"--window {text!r} must be {wanted}")
+    return size
+
+
+def _require_suffix(args: argparse.Namespace, card: Any, image: Volume) -> None:
+    """Refuse a suffix that cannot hold the results of an image before the model runs over it."""
+    kept = bool(args.probability or args.uncertainty) and card.output.kind != "image"
+    last = max(card.output.values, default=0)
+    made = [("image", np.dtype(np.float32))] if card.output.kind == "image" else [("labels", np.min_scalar_type(last))]
+    made += [("probability", np.dtype(np.float32))] if kept else []
+    for kind, dtype in made:
+        if why := hindrance(args.suffix, image.grid, kind, dtype):
+            raise InputError(f"--suffix {args.suffix} does not suit the results, {why}")
+
+
+def _require_fit(args: argparse.Namespace, card: Any, channels: list[Volume]) -> None:
+    """Refuse images that the model is not made for, with the option that overrules it."""
+    from ..models.plan import review
+
+    problems, _ = review(channels, card)
+    if problems and not args.force:
+        raise InputError(f"{problems[0]}, or add --force")
 
 
 def _memory(text: str | None) -> float | None:

@@ -103,7 +103,7 @@ def read_array(stream: BinaryIO, path: Path, shape: Sequence[int], dtype: np.dty
         if not got:
             require_bytes(path, raw.size, done)
         done += got
-        report("blocks read", done // BLOCK, total)
+        report("blocks read", -(-done // BLOCK), total)
     if not dtype.isnative:
         array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
     return array

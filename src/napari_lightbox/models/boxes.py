@@ -13,8 +13,9 @@ from . import windows
 from .answers import Boxes, box_rows
 from .card import Card
 from .plan import Options, Plan, make_plan
+from .session import Session, session
 from .taking import as_tensor
-from .whole import Session, asked, session, table_step
+from .whole import table_step
 
 
 @dataclass
@@ -81,7 +82,8 @@ def predict(
             rows += box_rows(on_image(found.boxes, plan), found.scores, found.labels, frame, grid, names)
     size = plan.window if plan.dims == 3 else plan.window[1:]
     step = table_step(run, model, {"window": list(size), "overlap": plan.options.overlap, **(recorded or {})})
-    return Boxes(card, {}, (), plan.notes, rows=tuple(rows), step=step, image=channels[0].name, grid=grid)
+    notes = (*plan.notes, *run.notes)
+    return Boxes(card, {}, (), notes, rows=tuple(rows), step=step, image=channels[0].name, grid=grid)
 
 
 def _frame(run: Session, image: torch.Tensor) -> _Found:
@@ -92,7 +94,8 @@ def _frame(run: Session, image: torch.Tensor) -> _Found:
     for start in range(0, len(laid_out), plan.batch):
         batch = laid_out[start : start + plan.batch]
         inputs = torch.stack([image[(slice(None), *w.slices)] for w in batch])
-        answers = _answers(asked(run, inputs.squeeze(2) if plan.dims == 2 else inputs), len(batch), run)
+        asked = run.answers(inputs.squeeze(2) if plan.dims == 2 else inputs)
+        answers = [one for part, answer in asked for one in _answers(answer, len(part), run)]
         parts += [_placed(answer, window, run) for answer, window in zip(answers, batch, strict=True)]
         run.counter.add(len(batch))
     found = _clipped(_Found.joined(parts), plan)
@@ -106,15 +109,48 @@ def _answers(answer: Any, count: int, run: Session) -> list[tuple[np.ndarray, np
     """Return boxes, scores and labels of every window of a batch."""
     if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], list):
         answer = answer[1]  # what torchvision's detectors give as TorchScript: losses, detections
-    if isinstance(answer, Mapping) and count == 1:
-        answer = [answer]
+    answer = _split(answer, count)
     if not isinstance(answer, list | tuple) or len(answer) != count:
         raise _wrong(run, f"gave {type(answer).__name__} for {count} windows, where a list of {count} is needed")
     return [_one(item, run) for item in answer]
 
 
+def _split(answer: Any, count: int) -> Any:
+    """Return an answer window by window, where it is one for a batch or for a single window."""
+    parts = list(answer.values() if isinstance(answer, Mapping) else answer) if _is_triple(answer) else []
+    if parts and all(len(part) == count for part in parts) and max(part.ndim for part in parts) == 3:
+        keys = list(answer) if isinstance(answer, Mapping) else None
+        rows = list(zip(*parts, strict=True))
+        return rows if keys is None else [dict(zip(keys, row, strict=True)) for row in rows]
+    return [answer] if count == 1 and (parts or isinstance(answer, Mapping)) else answer
+
+
+def _is_triple(item: Any) -> bool:
+    """Whether something is boxes, scores and labels in any order, or by any names."""
+    if not isinstance(item, Mapping | list | tuple) or len(item) != 3:
+        return False
+    return all(
+        isinstance(as_tensor(one), torch.Tensor) for one in (item.values() if isinstance(item, Mapping) else item)
+    )
+
+
+def _named(item: Any) -> Any:
+    """Return what has no names of ours with them: boxes have an axis more, labels are whole numbers."""
+    names = ("boxes", "scores", "labels")
+    if not _is_triple(item) or (isinstance(item, Mapping) and set(names) <= set(item)):
+        return item
+    tensors = [as_tensor(one) for one in (item.values() if isinstance(item, Mapping) else item)]
+    whole = [one for one in tensors if not one.dtype.is_floating_point]
+    real = sorted((one for one in tensors if one.dtype.is_floating_point), key=lambda one: one.ndim)
+    if len(whole) != 1 or real[0].ndim + 1 != real[1].ndim or whole[0].ndim != real[0].ndim:
+        return item
+    found = (real[1], real[0], whole[0])
+    # A batch of one window.
+    return dict(zip(names, (one[0] if real[0].ndim == 2 and len(one) == 1 else one for one in found), strict=True))
+
+
 def _one(item: Any, run: Session) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    sides = 2 * run.card.input.dims
+    item, sides = _named(item), 2 * run.card.input.dims
     if not isinstance(item, Mapping) or not {"boxes", "scores", "labels"} <= set(item):
         keys = f"with {', '.join(map(str, item))}" if isinstance(item, Mapping) else ""
         raise _wrong(run, f"gave {type(item).__name__} {keys}, where boxes, scores and labels by name are needed")

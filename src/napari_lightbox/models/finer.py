@@ -1,6 +1,6 @@
 """Networks that make an image of more voxels: the result lies on a finer grid over the same box."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,14 @@ from ..apply import input_names, record_input
 from ..errors import InputError
 from ..geometry import Grid
 from ..volume import Volume
-from . import windows
+from . import stores, windows
 from .card import Card
 from .heads import image_meta
 from .loaders import SHIPPED
 from .plan import Options, Plan, make_plan
 from .prediction import Prediction
+from .session import Session, session
 from .taking import as_tensor
-from .whole import Session, asked, session
 
 
 def factors(card: Card) -> tuple[int, int, int]:
@@ -62,11 +62,13 @@ def predict(
     overlap: float | None = None,
     blending: str | None = None,
     recorded: Any = None,
+    on_disk: bool = False,
 ) -> Prediction:
     """Run a network whose image has `factor` times as many voxels along each axis as what it sees.
 
     Windows are blended by the weights of the voxels they were made of. What the network sees is turned and resampled
-    as its card says; the result keeps the spacing that this gives, divided by the factor.
+    as its card says; the result keeps the spacing that this gives, divided by the factor. What lies behind the windows
+    is written while they move on.
 
     Parameters
     ----------
@@ -78,19 +80,27 @@ def predict(
         As for `predict.predict`.
     recorded : mapping, optional
         Further parameters for the history.
+    on_disk : bool
+        Whether the result is in a temporary file, as it does not fit into memory.
     """
     card, by = model.card, factors(model.card)
     plan = plan_of(channels, card, window, overlap, blending)
     grid = fine_grid(channels[0].grid, plan, by)
-    results: list[np.ndarray] = []
+    results: list[Any] = []
     with session(channels, model, card, plan, device, plan.frames * plan.windows_per_frame) as (run, taking):
         for frame in range(plan.frames):
-            made = _frame(run, run.image(frame), by)
-            results = results or [np.zeros(grid.shape, np.float32) for _ in made]
-            for result, part in zip(results, made, strict=True):
-                view = result if grid.frames is None else result[frame]
-                plan.turned(view)[...] = part
+            for first, made in _slabs(run, run.image(frame), by):
+                along = plan.order[0] - 3
+                results = results or [stores.make(grid.shape, np.float32, on_disk=on_disk, along=along) for _ in made]
+                for result, part in zip(results, made, strict=True):
+                    view = plan.turned(result if grid.frames is None else stores.view(result, frame))
+                    view[first : first + len(part)] = part
+                    stores.release(result)
+                    run.counter.add()
+        for result in results:
+            stores.settle(result)
     mm = " x ".join(f"{s:.3g}" for s in reversed(grid.spacing))
+    disk = ["the result is kept on disk, in a temporary file that is gone with it"] if on_disk else []
     notes = [*(note.replace(", and back", "") for note in plan.notes), f"the result has voxels of {mm} mm (x, y, z)"]
     volumes = {}
     for channel, data in enumerate(results):
@@ -98,36 +108,71 @@ def predict(
         name = f"{channels[0].name} · {card.name}" + (f" {channel}" if len(results) > 1 else "")
         meta = image_meta(card.output, channels[0].meta)
         volumes[channel] = Volume(data, grid, "image", name, meta=meta, history=(*channels[0].history, step))
-    return Prediction(card, volumes, tuple(range(len(results))), (*notes, *taking.notes))
+    return Prediction(card, volumes, tuple(range(len(results))), (*notes, *disk, *run.notes, *taking.notes))
 
 
-def _frame(run: Session, image: torch.Tensor, by: Sequence[int]) -> np.ndarray:
-    """Return the channels of a frame on the fine grid, (channels, z, y, x), in the network's order of axes."""
+def _slabs(run: Session, image: torch.Tensor, by: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Give a frame on the fine grid slab by slab, in the network's order of axes, as windows move along the first axis.
+
+    Yields
+    ------
+    int
+        The first slice of the slab.
+    (channels, slices, rows, columns) float32 array
+        Complete; it is written over afterwards.
+    """
     plan, options = run.plan, run.plan.options
     laid_out = windows.layout(plan.padded, plan.window, plan.overlaps, options.blending)
-    total = None
-    for start in range(0, len(laid_out), plan.batch):
-        batch = laid_out[start : start + plan.batch]
+    batches = [laid_out[start : start + plan.batch] for start in range(0, len(laid_out), plan.batch)]
+    height = max(batch[-1].start[0] - batch[0].start[0] for batch in batches) + plan.window[0]
+    total, base = None, 0
+    for number, batch in enumerate(batches):
         inputs = torch.stack([image[(slice(None), *w.slices)] for w in batch])
-        answers = _answer(inputs.squeeze(2) if plan.dims == 2 else inputs, run, by)
+        answers = _answers(inputs.squeeze(2) if plan.dims == 2 else inputs, run, by)
         if total is None:
-            total = torch.zeros((answers.shape[1], *(n * f for n, f in zip(plan.padded, by, strict=True))))
+            size = (height, *plan.padded[1:])
+            total = torch.zeros((answers.shape[1], *(n * f for n, f in zip(size, by, strict=True))))
         for window, answer in zip(batch, answers, strict=True):
-            where = [slice(s * f, (s + n) * f) for s, n, f in zip(window.start, window.size, by, strict=True)]
+            start = (window.start[0] - base, *window.start[1:])
+            where = [slice(s * f, (s + n) * f) for s, n, f in zip(start, window.size, by, strict=True)]
             for axis, vector in enumerate(window.weights):
                 place = [1, 1, 1, 1]
                 place[axis + 1] = -1
                 answer = answer * torch.from_numpy(np.repeat(vector, by[axis])).reshape(place)
             total[(slice(None), *where)] += answer
         run.counter.add(len(batch))
-    ends = zip(plan.pad, plan.working, by, strict=True)
-    inside = tuple(slice(before * f, (before + n) * f) for (before, _), n, f in ends)
-    return total[(slice(None), *inside)].numpy()
+        # Nothing more comes to what lies before the next window.
+        ready = batches[number + 1][0].start[0] if number + 1 < len(batches) else plan.padded[0]
+        if ready > base:
+            yield from _inside(total[:, : (ready - base) * by[0]], base, plan, by)
+            kept = total[:, (ready - base) * by[0] :].clone()
+            total[:, : kept.shape[1]] = kept
+            total[:, kept.shape[1] :] = 0
+            base = ready
 
 
-def _answer(inputs: torch.Tensor, run: Session, by: Sequence[int]) -> torch.Tensor:
-    """Return the network's answer to a batch, (n, channels, z, y, x)."""
-    answer, shape = as_tensor(asked(run, inputs)), tuple(inputs.shape)
+def _inside(slab: torch.Tensor, base: int, plan: Plan, by: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Give a slab of the padded frame without its padding, where anything is left."""
+    rows, columns = (
+        slice(before * f, (before + n) * f)
+        for (before, _), n, f in zip(plan.pad[1:], plan.working[1:], by[1:], strict=True)
+    )
+    before, last = plan.pad[0][0], plan.pad[0][0] + plan.working[0]
+    low, high = max(base, before), min(base + slab.shape[1] // by[0], last)
+    if high > low:
+        part = slab[:, (low - base) * by[0] : (high - base) * by[0], rows, columns]
+        yield (low - before) * by[0], part.numpy()
+
+
+def _answers(inputs: torch.Tensor, run: Session, by: Sequence[int]) -> torch.Tensor:
+    """Return the network's answers to a batch, (n, channels, z, y, x)."""
+    found = [_answer(answer, tuple(part.shape), run, by) for part, answer in run.answers(inputs)]
+    return torch.cat(found) if len(found) > 1 else found[0]
+
+
+def _answer(answer: Any, shape: tuple[int, ...], run: Session, by: Sequence[int]) -> torch.Tensor:
+    """Check an answer and return it as (n, channels, z, y, x)."""
+    answer = as_tensor(answer)
     wanted = tuple(n * f for n, f in zip(shape[2:], by[3 - run.card.input.dims :], strict=True))
     fits = isinstance(answer, torch.Tensor) and answer.ndim == len(shape) and answer.shape[0] == shape[0]
     if not fits or tuple(answer.shape[2:]) != wanted or answer.shape[1] == 0:

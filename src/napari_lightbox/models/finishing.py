@@ -1,13 +1,14 @@
 """The way back of a prediction: sums that are complete become labels, probabilities and doubt on the image's grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from ..errors import InputError
-from . import doubt, sampling, stores
+from ..progress import track
+from . import chunks, doubt, sampling, stores
 from .bands import Block, ways_back
 from .card import Card
 from .plan import STRIP_BYTES, Plan
@@ -25,7 +26,7 @@ class Results:
     labels : array or None
         Label of every voxel.
     kept : dict of int to float array
-        Probability (or value) of the classes that were asked for; float16 and memory-mapped where they are large.
+        Probability (or value) of the classes that were asked for; float16 and on disk where they are large.
     doubt : float32 array or None
         Uncertainty, 0 to 1.
     answers : int
@@ -45,6 +46,12 @@ class Results:
     low: float = np.inf
     high: float = -np.inf
 
+    def settle(self) -> None:
+        """Bring to disk what is not there yet of arrays that are kept on it: all frames are written."""
+        open_ = [array for array in self.kept.values() if isinstance(array, chunks.Chunked)]
+        for array in track(open_, "probabilities") if open_ else ():
+            stores.settle(array)
+
 
 def allocate(
     plan: Plan, kept: Sequence[int], values: tuple[int, ...], *, dtype: type, on_disk: bool, answers: int, apart: int
@@ -55,7 +62,7 @@ def allocate(
     return Results(
         values=values,
         labels=None if image else np.zeros(shape, np.uint8 if not values or max(values) <= 255 else np.uint16),
-        kept={c: stores.make(shape, dtype, on_disk=on_disk) for c in kept},
+        kept={c: stores.make(shape, dtype, on_disk=on_disk, along=plan.order[0] - 3) for c in kept},
         doubt=np.zeros(shape, np.float32) if plan.options.uncertainty and not image else None,
         answers=answers,
         apart=apart,
@@ -69,8 +76,10 @@ class Finisher:
     `STRIP_BYTES`, or one row of all classes where that is more.
     """
 
-    def __init__(self, plan: Plan, card: Card, results: Results, frame: int) -> None:
-        self.plan, self.card, self.results = plan, card, results
+    def __init__(
+        self, plan: Plan, card: Card, results: Results, frame: int, look: Callable[[], None] | None = None
+    ) -> None:
+        self.plan, self.card, self.results, self.look = plan, card, results, look
         self.ways = ways_back(plan)
         if plan.crop and 0 in results.kept and results.values[0] == 0 and plan.options.activation == "softmax":
             # Nothing but background lies outside of what the network saw.
@@ -91,9 +100,15 @@ class Finisher:
             some = slice(start, min(out.stop, start + thick))
             for row in range(rows.start, rows.stop, strip):
                 here = slice(row, min(rows.stop, row + strip))
-                self._write(self._strip(sums, block, some, here), (some, here, columns))
+                self.write(self._strip(sums, block, some, here), (some, here, columns))
             for array in self.results.kept.values():
                 stores.release(array)
+            self._looked()
+
+    def _looked(self) -> None:
+        """Give the chance to cancel, where what is on disk may have taken a while."""
+        if self.look is not None and any(isinstance(one, chunks.Chunked) for one in self.views.values()):
+            self.look()
 
     def _strip(self, sums: Sums, block: Block, out: slice, rows: slice) -> torch.Tensor:
         """Return the sums on the image's grid: (channels, slices, rows, columns)."""
@@ -112,7 +127,8 @@ class Finisher:
                 strip = sampling.gather(strip, axis + 1, indices, way.shares[:, part])
         return strip
 
-    def _write(self, strip: torch.Tensor, where: tuple[slice, ...]) -> None:
+    def write(self, strip: torch.Tensor, where: tuple[slice, ...]) -> None:
+        """Write the results of a strip of the image, from its sums (channels, slices, rows, columns)."""
         results, options = self.results, self.plan.options
         every = strip.unflatten(0, (-1, len(results.values)))
         answers = every[: results.answers]
@@ -131,6 +147,7 @@ class Finisher:
         self.labels[where] = _decide(decided, mean, options.kind, self.separate, results.values).cpu().numpy()
         for channel, view in self.views.items():
             view[where] = mean[channel].cpu().numpy()
+            self._looked()
         if self.doubt is not None:
             apart = every[results.answers :] if results.apart else None
             passes = each if apart is None else [_activated(one, options.activation) for one in apart]
@@ -154,8 +171,8 @@ class Finisher:
 def _view(array: np.ndarray | None, plan: Plan, frame: int) -> np.ndarray | None:
     if array is None:
         return None
-    view = plan.turned(array if plan.grid.frames is None else array[frame])
-    return view if plan.crop is None else view[plan.crop]
+    view = plan.turned(array if plan.grid.frames is None else stores.view(array, frame))
+    return view if plan.crop is None else stores.view(view, plan.crop)
 
 
 def _activated(logits: torch.Tensor, activation: str) -> torch.Tensor:

@@ -12,6 +12,7 @@ from ..volume import Volume
 from . import cost, ensembles, tables
 from .card import Card, Channel, InputSpec, OutputSpec, WindowSpec
 from .channels import as_channels, together
+from .class_values import expected, label_values, wanted
 from .loaders import Model, load, read_card
 from .plan import Options, Plan, Quote, human_bytes, make_plan, options_for, review
 from .post import applied, rules_for
@@ -20,7 +21,7 @@ from .torch_import import import_torch
 
 if TYPE_CHECKING:
     from .engine import Run
-    from .finishing import Results
+    from .finishing import Finisher, Results
     from .panels import Panel
 
 __all__ = ["ModelLike", "Prediction", "find_value", "predict", "quote", "replay"]
@@ -84,7 +85,9 @@ def predict(
         those of the card where not given, which most have none of.
     probabilities : "all", int, str or sequence of them
         Classes whose probabilities are kept, by value or by name: float32, and float16 where they need more than
-        1 GiB. What does not fit into `memory` is a memory-mapped temporary file, which is gone with its last volume.
+        1 GiB. What does not fit into `memory` is in a temporary file, which is gone with its last volume: compressed
+        chunks of zarr where the extra ``scale`` is installed, else mapped into memory; a slice is read as it is looked
+        at.
     uncertainty : bool or {"entropy", "mutual_information", "variance", "disagreement"}
         Which measure of doubt is kept, as `napari_lightbox.models.doubt` defines them; True is the normalised entropy.
         All but the entropy compare several passes: models, folds, samples and mirrored ways.
@@ -157,7 +160,7 @@ def predict(
     more.update(check=check, precision=precision, seed=seed, skip_below=skip_below)
     apart = tables.run(
         models, channels, {**given, **more}, lambda: _reviewed(channels, models[0].card, check),
-        lambda chosen: predict(volume, models[0], **chosen),
+        lambda chosen, one: predict(volume, one, **chosen),
     )  # fmt: skip
     if apart is not None:
         return apart
@@ -176,9 +179,9 @@ def predict(
     if samples:
         # A batch has other neurons left out than its windows alone.
         plan = replace(plan, batch=1)
-    work = _Work(channels, models, card, replace(plan, notes=(*notes, *more, *plan.notes)), asked, panel)
-    work.require(_classes(card, options))
-    return _run(work, given_channels)
+    work = Work(channels, models, card, replace(plan, notes=(*notes, *more, *plan.notes)), asked, panel)
+    work.require(expected(card, options))
+    return carry_out(work, given_channels)
 
 
 def quote(
@@ -237,7 +240,7 @@ def quote(
     rules_for(card, options.kind, post)
     panel = ensembles.panel(models, card, options, samples, 0, loaded=False)
     plan = make_plan(channels, card, options, window)
-    classes = _classes(card, options)
+    classes = expected(card, options)
     bill = cost.draw_up(channels, plan, card, cost.budget(memory), classes, answers=panel.channels, passes=panel.passes)
     notes = (*plan.notes, *bill.notes, *_reviewed(channels, card, check=False), *together(channels, run=False)[1])
     return Quote(plan.frames * bill.windows, bill.memory_bytes, notes, bill.disk_bytes)
@@ -342,15 +345,8 @@ def _reviewed(channels: list[Volume], card: Card, check: bool) -> list[str]:
     return problems + notes
 
 
-def _classes(card: Card, options: Options) -> int:
-    """Return how many classes the network is expected to give."""
-    if card.output.values and options.kind == card.output.kind:
-        return len(card.output.values)
-    return int(card.architecture.get("args", {}).get("out_channels", 2))
-
-
 @dataclass
-class _Work:
+class Work:
     """What one prediction carries from frame to frame."""
 
     channels: list[Volume]
@@ -367,10 +363,8 @@ class _Work:
 
     def require(self, classes: int) -> None:
         """Work out how the memory allowed is kept; refuse what cannot be done in it."""
-        panel, options = self.panel, self.plan.options
-        self.bill = cost.draw_up(
-            self.channels, self.plan, self.card, self.most, classes, answers=panel.channels, passes=panel.passes
-        )
+        options = self.plan.options
+        self.bill = self.draw_up(classes)
         free, needed, memory = free_memory(), self.bill.memory_bytes, self.asked["memory"]
         allowed = self.most if memory is not None else free
         if self.asked["check"] and allowed is not None and needed > allowed:
@@ -379,8 +373,13 @@ class _Work:
             )  # fmt: skip
             said = f"{human_bytes(allowed)} are free"
             if memory is not None:
-                said, remedy = f"memory={memory!r} allows {human_bytes(allowed)}", f"allow more, {remedy}"
+                said, remedy = f"{human_bytes(allowed)} are allowed", f"allow more as memory, {remedy}"
             raise InputError(f"the prediction needs about {human_bytes(needed)} of memory and {said}: {remedy}")
+
+    def draw_up(self, classes: int) -> cost.Bill:
+        """Return what it needs with a number of classes."""
+        panel, given = self.panel, (self.channels, self.plan, self.card, self.most, classes)
+        return cost.draw_up(*given, answers=panel.channels, passes=panel.passes)
 
     def begin(self, channels: int) -> None:
         """Make the arrays of the results, once it is known how many channels come out."""
@@ -393,15 +392,26 @@ class _Work:
             self.plan = replace(self.plan, options=replace(options, activation="sigmoid"))
             options = self.plan.options
         self.require(classes)
-        values = _values(classes, card, options)
-        kept = range(classes) if options.kind == "image" else [values.index(v) for v in _wanted(options, values, card)]
+        values = label_values(classes, card, options)
+        kept = range(classes) if options.kind == "image" else [values.index(v) for v in wanted(options, values, card)]
         self.results = finishing.allocate(
             self.plan, kept, values, dtype=self.bill.dtype, on_disk=self.bill.on_disk, answers=panel.answers,
             apart=panel.apart,
         )  # fmt: skip
 
+    def finisher(self, plan: Plan, frame: int, look: Callable[[], None]) -> "Finisher":
+        """Return what writes the results of a frame."""
+        from . import finishing
 
-def _run(work: _Work, given: list[Volume]) -> Prediction:
+        return finishing.Finisher(plan, self.card, self.results, frame, look)
+
+    def gathered(self, given: list[Volume], device: str, notes: Sequence[str]) -> Any:
+        """Return the prediction, once all frames are done."""
+        found = gather(given, self.models, self.card, self.plan, self.results, self.asked, device, notes)
+        return applied(found, self.asked["post"])
+
+
+def carry_out(work: Work, given: list[Volume]) -> Prediction:
     import torch
 
     from . import engine, passes
@@ -419,7 +429,7 @@ def _run(work: _Work, given: list[Volume]) -> Prediction:
     networks = networks_on(device)
     if card.output.values and plan.options.kind != "image":
         # Unknown classes are refused before the work, where the card tells them.
-        _wanted(plan.options, card.output.values, card)
+        wanted(plan.options, card.output.values, card)
     counter = engine.Counter(plan.frames * work.bill.windows)
     try:
         # Single precision as it is written: a GPU would otherwise round to fewer digits in convolutions.
@@ -433,6 +443,7 @@ def _run(work: _Work, given: list[Volume]) -> Prediction:
                 work.plan = replace(plan, batch=run.windows_at_once(plan))
             for frame in range(plan.frames):
                 _frame(work, run, frame)
+        work.results.settle()
     except (Cancelled, InputError):
         raise
     except Exception as error:
@@ -443,13 +454,12 @@ def _run(work: _Work, given: list[Volume]) -> Prediction:
             "crop or resample the image"
         ) from error
     notes = (*work.plan.notes, *work.bill.notes, *run.told(), *ensembles.notes(networks))
-    found = gather(given, work.models, card, work.plan, work.results, work.asked, device, notes)
-    return applied(found, work.asked["post"])
+    return work.gathered(given, device, notes)
 
 
-def _frame(work: _Work, run: "Run", frame: int) -> None:
+def _frame(work: Work, run: "Run", frame: int) -> None:
     """Compute one frame and write its results."""
-    from . import engine, finishing
+    from . import engine
     from .taking import with_context
 
     images, plan, card = [v.frame(frame) for v in work.channels], work.plan, work.card
@@ -465,24 +475,6 @@ def _frame(work: _Work, run: "Run", frame: int) -> None:
         channels = next(iter(known.values())).shape[0]
         work.begin(channels)
         plan = replace(plan, options=work.plan.options)
-    finisher = finishing.Finisher(plan, card, work.results, frame)
+    finisher = work.finisher(plan, frame, run.counter.add)
     channels = len(work.results.values) * work.panel.channels
     run.frame(image, plan, finisher, channels, work.bill.room, known, expected)
-
-
-def _values(classes: int, card: Card, options: Options) -> tuple[int, ...]:
-    """Return the label value of every channel."""
-    if options.kind == "image":
-        return tuple(range(classes))
-    if card.output.values:
-        return card.output.values
-    separate = options.kind == "regions" or options.activation == "sigmoid" or classes == 1
-    return tuple(range(1, classes + 1)) if separate else tuple(range(classes))
-
-
-def _wanted(options: Options, values: tuple[int, ...], card: Card) -> list[int]:
-    if options.kind == "image":
-        return []
-    if options.probabilities == "all":
-        return list(values)
-    return list(dict.fromkeys(find_value(p, values, card) for p in options.probabilities))

@@ -11,23 +11,31 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..memory import free_memory
 from ..volume import Volume
-from . import windows
+from . import several, windows
+from .bundle_foreign import quote_whole
 from .card import Card
 from .channels import together
 from .cost import budget
 from .heads import TABLES
-from .plan import Options, Quote, human_bytes, make_plan
+from .plan import Options, Plan, Quote, human_bytes, make_plan
 
 if TYPE_CHECKING:
     from .predict import Prediction
 
 # What a network needs beside its input, in channels of that size.
 _FEATURES = 16
+# Images of more voxels that take more bytes go to disk where memory does not suffice.
+KEPT_ABOVE = 64 << 20
 
 
 def is_table(card: Card) -> bool:
     """Whether a model gives a table in place of voxels."""
     return card.output.kind in TABLES
+
+
+def as_whole(card: Card) -> Card:
+    """Return a card whose network sees the whole image, whatever windows its other outputs have."""
+    return replace(card, window=replace(card.window, size=None))
 
 
 def is_apart(card: Card) -> bool:
@@ -113,7 +121,7 @@ def run(
     channels: list[Volume],
     given: Mapping[str, Any],
     review: Callable[[], Sequence[str]],
-    one: Callable[[dict[str, Any]], "Prediction"],
+    one: Callable[[dict[str, Any], Any], "Prediction"],
 ) -> "Prediction | None":
     """Return what a model says that `is_apart` or has several outputs; None where it is to be run the usual way.
 
@@ -128,27 +136,36 @@ def run(
     review : callable
         Checks the images against the card, and returns notes.
     one : callable
-        Makes the prediction of one of several outputs, of its choices: each is a run of its own.
+        Makes the prediction of one of several outputs that is run by itself, of its choices and the model.
     """
     card = getattr(models[0], "card", None)
     if card is None:
         return None
     if card.outputs and given["output"] is None:
         _require_alone(models, card)
-        found = {name: _named(one(_choices(card, name, given)), card, name) for name in card.outputs}
+        chosen = {name: _choices(card, name, given) for name in card.outputs}
+        made = several.run(models[0], channels, chosen, review, one)
+        found = {name: _named(prediction, card, name) for name, prediction in made.items()}
         return replace(next(iter(found.values())), outputs=found)
     card = card_for(card, given["output"])
+    if getattr(card.rules, "whole", False):
+        from . import bundle_whole
+
+        _require_alone(models, card)
+        notes, (channels, more) = review(), together(channels)
+        return bundle_whole.predict(channels, models[0], given, (*notes, *more))
     if not is_apart(card):
         return None
     _require_alone(models, card)
     require_no_choice(card, given)
     notes = review()
+    need = _quote(channels, card, given, ())
     if given["check"]:
-        _require_memory(_quote(channels, card, given, ()).memory_bytes, card, given["memory"])
+        _require_memory(need.memory_bytes, card, given["memory"])
     channels, more = together(channels)
     if given.get("precision") == "fast":
         more = [*more, f"models of kind {card.output.kind!r} compute with all digits: precision 'fast' changes nothing"]
-    found = _predict(channels, for_output(models[0], given["output"]), given)
+    found = _predict(channels, for_output(models[0], given["output"]), given, on_disk=need.disk_bytes > 0)
     return replace(found, notes=(*notes, *more, *found.notes))
 
 
@@ -181,9 +198,9 @@ def _require_memory(needed: int, card: Card, memory: float | None) -> None:
     allowed = free_memory() if memory is None else budget(memory)
     if allowed is not None and needed > allowed:
         most = human_bytes(allowed)
-        said = f"{most} are free" if memory is None else f"memory={memory!r} allows {most}"
+        said = f"{most} are free: " if memory is None else f"{most} are allowed: allow more as memory, "
         raise InputError(
-            f"model {card.name!r} needs about {human_bytes(needed)} of memory and {said}: crop or resample the image"
+            f"model {card.name!r} needs about {human_bytes(needed)} of memory and {said}crop or resample the image"
         )
 
 
@@ -193,7 +210,7 @@ def _require_alone(models: Sequence[Any], card: Card) -> None:
         raise InputError(f"model {card.name!r} has {what}, which is not averaged over models: run one at a time")
 
 
-def _predict(channels: list[Volume], model: Any, given: Mapping[str, Any]) -> "Prediction":
+def _predict(channels: list[Volume], model: Any, given: Mapping[str, Any], *, on_disk: bool) -> "Prediction":
     card = model.card
     names = {"boxes": ("window", "overlap"), "image": ("window", "overlap", "blending")}
     chosen = {name: given.get(name) for name in ("device", *names.get(card.output.kind, ("mirror",)))}
@@ -206,7 +223,7 @@ def _predict(channels: list[Volume], model: Any, given: Mapping[str, Any]) -> "P
         from . import finer
 
         recorded["check"] = given["check"]
-        return finer.predict(channels, model, **chosen, recorded=recorded)
+        return finer.predict(channels, model, **chosen, recorded=recorded, on_disk=on_disk)
     from . import whole
 
     return whole.predict(channels, model, **chosen, recorded=recorded)
@@ -224,10 +241,11 @@ def quote(
     if card is None:
         return None
     if card.outputs and given["output"] is None:
-        quotes = [one(_choices(card, name, given)) for name in card.outputs]
-        notes = tuple(dict.fromkeys(note for made in quotes for note in made.notes))
-        return Quote(sum(made.windows for made in quotes), sum(made.memory_bytes for made in quotes), notes)
+        chosen = {name: _choices(card, name, given) for name in card.outputs}
+        return several.quote(card, list(channels), chosen, one, review)
     card = card_for(card, given["output"])
+    if getattr(card.rules, "whole", False):
+        return quote_whole(channels, card, given, (*review(card), *together(channels, run=False)[1]))
     if not is_apart(card):
         return None
     _require_alone(models, card)
@@ -241,10 +259,26 @@ def _quote(channels: Sequence[Volume], card: Card, given: Mapping[str, Any], not
     share = card.window.overlap if overlap is None else overlap
     windows.check_overlap(share)
     options = Options("image", "none", share, "constant")
-    plan = make_plan(list(channels), card, options, given.get("window") if cut else None)
+    plan = make_plan(list(channels), card if cut else as_whole(card), options, given.get("window") if cut else None)
     images = 4 * math.prod(plan.shape) * (1 + len(card.input.channels))
     inputs = 4 * math.prod(plan.padded) * card.input.network_channels
-    made = 4 * math.prod(plan.padded) * math.prod(card.output.factor or (0,)) * (1 + plan.frames)
-    network = 4 * 4 * _FEATURES * math.prod(plan.window) * plan.batch * math.prod(card.output.factor or (1,))
+    factor = card.output.factor or ()
+    network = 4 * 4 * _FEATURES * math.prod(plan.window) * plan.batch * math.prod(factor or (1,))
+    fixed = images + inputs + network
+    result, sums = _finer(plan, card) if factor else (0, 0)
+    # Small results stay in memory in any case.
+    on_disk = result > KEPT_ABOVE and fixed + sums + result > budget(given.get("memory"))
     kept = [note.replace(", and back", "") for note in plan.notes]
-    return Quote(plan.frames * plan.windows_per_frame, images + inputs + made + network, (*kept, *notes))
+    memory, disk = (fixed + sums, result) if on_disk else (fixed + sums + result, 0)
+    return Quote(plan.frames * plan.windows_per_frame, memory, (*kept, *notes), disk)
+
+
+def _finer(plan: Plan, card: Card) -> tuple[int, int]:
+    """Return the bytes of an image on a finer grid, and of the slices of it that are still summed up."""
+    factor = (1, *card.output.factor) if plan.dims == 2 else card.output.factor
+    channels = int(card.architecture.get("args", {}).get("out_channels", 1))
+    plane = channels * 4 * math.prod(factor) * math.prod(plan.padded[1:])
+    thick = plan.window[0] if plan.dims == 3 else plan.batch
+    # Those that are kept while others are written are copied.
+    held = min(plan.padded[0], thick) * plane
+    return 4 * channels * math.prod(plan.working) * math.prod(factor) * plan.frames, 2 * held

@@ -23,8 +23,8 @@ class Taking:
         Takes a tensor; returns a tensor or array, or several of them in a dictionary, tuple or list.
     card : Card
         Of the model, for its name in errors.
-    take : str, int or None
-        Which output.
+    take : str, int, None or callable
+        Which output; or what asks the network, and takes several of them.
 
     Examples
     --------
@@ -32,11 +32,13 @@ class Taking:
     tensor([-1.])
     """
 
-    def __init__(self, network: Callable[[Any], Any], card: Card, take: str | int | None) -> None:
-        self.network, self.name, self.take = network, card.name, take
+    def __init__(self, network: Callable[[Any], Any], card: Card, take: Any) -> None:
+        self.network, self.card, self.name, self.take = network, card, card.name, take
         self.notes: list[str] = []
 
     def __call__(self, inputs: Any) -> Any:
+        if callable(self.take):
+            return self.take(self.network, inputs, self.card)
         answer = self.network(inputs)
         if isinstance(answer, Mapping):
             return self._of_names(answer)

@@ -1,84 +1,21 @@
 """Networks that answer for a whole image: into which class it belongs, or a value. The image goes in as a whole."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import InputError
-from ..progress import Cancelled
 from ..volume import Volume
-from . import engine
 from .answers import Answers, tidy
-from .asking import leavable
 from .card import Card
 from .plan import Options, Plan, make_plan
-from .taking import Taking, as_tensor, with_context
-
-Network = Callable[[Any], Any]
-
-
-@dataclass
-class Session:
-    """What one prediction of a table carries from frame to frame; `network` is what is asked."""
-
-    channels: list[Volume]
-    card: Card
-    plan: Plan
-    device: str
-    network: Network
-    counter: engine.Counter
-
-    def image(self, frame: int) -> torch.Tensor:
-        """Return a frame as the network wants it, (channels, z, y, x)."""
-        images = [volume.frame(frame) for volume in self.channels]
-        if self.card.rules is not None:
-            image, _ = self.card.rules.prepare(images, self.card, self.plan, self.counter)
-        else:
-            image = engine.prepare(images, self.card, self.plan, self.counter)
-        return with_context(image, self.card.input.context)
-
-
-@contextmanager
-def session(
-    channels: list[Volume], model: Any, card: Card, plan: Plan, device: str, total: int
-) -> Iterator[tuple[Session, Taking]]:
-    """Set torch up as predictions have it, and give what is asked, so that it can be left at any time."""
-    device = engine.choose_device(device)
-    counter = engine.Counter(total)
-    taking = Taking(model.on(device), card, None if card.output.kind == "boxes" else card.output.take)
-    asked = model.on(device) if card.output.kind == "boxes" else taking
-    # Single precision as it is written: a GPU would otherwise round to fewer digits in convolutions.
-    with (
-        torch.inference_mode(),
-        torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True),
-        leavable(asked, counter.add) as ask,
-    ):
-        yield Session(channels, card, plan, device, ask, counter), taking
-
-
-def asked(run: Session, inputs: torch.Tensor) -> Any:
-    """Return the network's answer to a batch, whatever it is; a failure is told in a sentence."""
-    shape = tuple(inputs.shape)
-    try:
-        return run.network(inputs.to(run.device))
-    except (Cancelled, InputError):
-        raise
-    except Exception as error:
-        said = str(error).strip().split("\n")[0][:200]
-        if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in said:
-            raise InputError(
-                f"model {run.card.name!r} needs more memory than {run.device} has for an image of shape {shape}: use "
-                "device='cpu', or a smaller input.resize or window"
-            ) from error
-        raise InputError(
-            f"model {run.card.name!r} failed on an image of shape {shape} ({type(error).__name__}: {said}): check that "
-            "its card names the right channels, dims and size"
-        ) from error
+from .session import Session, session
+from .tables import as_whole
+from .taking import as_tensor
 
 
 def plan_of(channels: list[Volume], card: Card, mirror: Any = None) -> Plan:
@@ -91,7 +28,7 @@ def plan_of(channels: list[Volume], card: Card, mirror: Any = None) -> Plan:
     if any(axis not in axes for axis in chosen) or len(set(chosen)) != len(chosen):
         raise InputError(f"mirror {mirror!r} must be True, False, or axes of the image among {axes}")
     options = Options("image", "none", 0.0, "constant", chosen)
-    plan = make_plan(channels, card, options)
+    plan = make_plan(channels, as_whole(card), options)
     return replace(plan, notes=tuple(note.replace(", and back", "") for note in plan.notes))
 
 
@@ -118,7 +55,7 @@ def predict(
     with session(channels, model, card, plan, device, plan.frames * steps) as (run, taking):
         for frame in range(plan.frames):
             rows += _rows(_frame(run, run.image(frame)), run, frame)
-        notes = [*plan.notes, *taking.notes]
+        notes = [*plan.notes, *run.notes, *taking.notes]
     if card.input.dims == 2 and card.output.slices != "each" and plan.padded[0] > 1:
         how = {"mean": "mean", "max": "largest"}[card.output.slices]
         notes.append(f"the answer is the {how} over {plan.padded[0]} slices")
@@ -160,7 +97,8 @@ def _mirrored(run: Session, inputs: torch.Tensor) -> torch.Tensor:
     total: Any = 0
     for way in ways:
         run.counter.add()
-        total = total + _checked(asked(run, inputs.flip([a + 2 for a in way])), inputs, run)
+        parts = run.answers(inputs.flip([a + 2 for a in way]))
+        total = total + torch.cat([_checked(answer, part, run) for part, answer in parts])
     return total / len(ways)
 
 
