@@ -137,15 +137,19 @@ def test_what_is_not_a_number_comes_out_as_such():
 
 
 def test_all_folds_answer_together():
-    from napari_lightbox.models.loaders.nnunet import _together
+    from napari_lightbox.models.folds import Folds
 
     nets = [made("unet", dims=2, channels=(4, 6)) for _ in range(2)]
     with torch.no_grad():
         nets[1].head.bias += 4
-    both, x = _together(nets).eval(), windows(1, 1, 16, 16)
-    found, ask = asked(both, x)
-    assert ask.way == "fused"
-    assert away(found, (truth(nets[0], x) + truth(nets[1], x)) / 2) < 1e-5
+    each, x = [], windows(1, 1, 16, 16)
+    for apart in (False, True):
+        found, ask = asked(Folds(nets, apart=apart).eval(), x)
+        assert ask.way == "fused"
+        each.append(found)
+    alone = [truth(net, x) for net in nets]
+    assert away(each[0], (alone[0] + alone[1]) / 2) < 1e-5
+    assert away(each[1], torch.cat(alone, 1)) < 1e-5
 
 
 @pytest.mark.parametrize("model", ["ct-regions", "fetal-head"])

@@ -1,6 +1,7 @@
 """Results folders of nnU-Net: prepared as if by hand, with networks of which it is known what they say."""
 
 import json
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -57,6 +58,13 @@ def ct(data):
     return (np.clip(data, -300, 400) - 90) / 120
 
 
+@pytest.fixture
+def single(monkeypatch):
+    """Let windows be added up in single precision: what is worked out by hand then holds to the last voxel."""
+    make_plan = nnunet.make_plan
+    monkeypatch.setattr(nnunet, "make_plan", lambda *given: replace(make_plan(*given), halved=False))
+
+
 # Preparing an image ---------------------------------------------------------------------------------------------
 
 
@@ -109,7 +117,7 @@ def test_the_gaussian_stands_where_nnunet_puts_it():
     ("spacing", "target", "thick"),
     [((2.0, 1.1, 1.0), (1.5, 1.5, 1.5), None), ((4.0, 1.0, 1.1), (3.0, 0.8, 0.8), 0), ((1, 1, 1), (1, 1, 1), None)],
 )
-def test_labels_are_those_of_preparing_by_hand(tmp_path, spacing, target, thick):
+def test_labels_are_those_of_preparing_by_hand(tmp_path, single, spacing, target, thick):
     image = scan(spacing=spacing, direction=TURNED)
     folder = known_folder(tmp_path / "m", limits=(0.1, 0.6), labels={**TWO, "brightest": 2}, spacing=target)
     found = models.predict(image, models.load(folder), probabilities="all")
@@ -137,7 +145,7 @@ def test_labels_are_those_of_preparing_by_hand(tmp_path, spacing, target, thick)
         assert np.abs(found.probability(value).data - outside).max() < 1e-4
 
 
-def test_the_network_sees_axes_as_the_plans_say(tmp_path):
+def test_the_network_sees_axes_as_the_plans_say(tmp_path, single):
     # It looks at the next voxel of its last axis: of x as stored, of z where the plans turn z last, and of x from left
     # to right where nnU-Net turned its images to RAS.
     image = scan(spacing=(1, 1, 1), direction=TURNED, empty=False)
@@ -159,7 +167,7 @@ def test_the_network_sees_axes_as_the_plans_say(tmp_path):
     assert np.array_equal(found.labels.data[step], seen)
 
 
-def test_mirroring_is_that_of_the_checkpoint(tmp_path):
+def test_mirroring_is_that_of_the_checkpoint(tmp_path, single):
     image = scan(spacing=(1, 1, 1), empty=False)
     one = models.load(known_folder(tmp_path / "one", shift=1, mirror=(2,)))
     assert options_for(one.card).mirror == (2,)
@@ -170,6 +178,52 @@ def test_mirroring_is_that_of_the_checkpoint(tmp_path):
     assert np.mean(found != both) < 1e-3
     alone = models.predict(image, one, mirror=False).labels.data[:, :, 1:-1]
     assert np.array_equal(alone, value[:, :, 2:] > 0)
+
+
+def in_half_precision(networks, image, size):
+    """Return what nnU-Net 2.8 adds up of an image (1, z, y, x): every fold for itself, in arrays of half precision."""
+    point = np.zeros(size)
+    point[tuple(n // 2 for n in size)] = 1
+    gaussian = ndimage.gaussian_filter(point, [n / 8 for n in size], 0, mode="constant", cval=0)
+    gaussian = (10 * gaussian / gaussian.max()).astype(np.float16)
+    gaussian[gaussian == 0] = gaussian[gaussian > 0].min()
+    counts = [int(np.ceil((n - s) / (0.5 * s))) + 1 for n, s in zip(image.shape[1:], size, strict=True)]
+    spans = [(n - s) / max(1, c - 1) for n, s, c in zip(image.shape[1:], size, counts, strict=True)]
+    mean = 0
+    for network in networks:
+        total, weight = np.zeros((2, *image.shape[1:]), np.float16), np.zeros(image.shape[1:], np.float16)
+        for number in np.ndindex(*counts):
+            start = [round(i * span) for i, span in zip(number, spans, strict=True)]
+            place = tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))
+            with torch.inference_mode():
+                answer = network(torch.from_numpy(image[(slice(None), *place)])[None])[0].numpy()
+            total[(slice(None), *place)] = total[(slice(None), *place)].astype(np.float32) + answer * gaussian
+            weight[place] += gaussian
+        mean = mean + total / weight
+    return mean / np.float16(len(networks))
+
+
+@pytest.mark.parametrize("folds", [1, 2])
+def test_sums_are_rounded_to_half_precision_as_nnunet_does(tmp_path, folds):
+    plans, dataset = folders.make_plans(patch=(8, 8, 8)), folders.make_dataset(TWO)
+    folders.write_folder(tmp_path / "m", plans, dataset, folds=folds, mirror=None)
+    image = scan((13, 19, 22), (1, 1, 1), empty=False)
+    model = models.load(tmp_path / "m")
+    networks = list(model.module.folds) if folds > 1 else [model.module]
+    assert len(networks) == folds
+    wanted = in_half_precision(networks, ct(image.data)[None].astype(np.float32), (8, 8, 8))
+    found = models.predict(image, model, probabilities="all")
+    assert np.array_equal(found.labels.data, wanted.argmax(0))
+    soft = np.exp(wanted.astype(np.float32))
+    assert np.abs(found.probability(1).data - soft[1] / soft.sum(0)).max() < 1e-6
+    parts = models.predict(image, model, memory=1, check=False)
+    assert np.array_equal(parts.labels.data, found.labels.data)
+
+
+def test_logits_too_large_for_half_precision_are_refused(tmp_path):
+    folder = known_folder(tmp_path / "m", limits=(-1e6,))
+    with pytest.raises(InputError, match="too large for sums in half precision"):
+        models.predict(scan(spacing=(1, 1, 1), empty=False), models.load(folder))
 
 
 def test_masked_z_scores_and_regions(tmp_path):

@@ -163,10 +163,10 @@ def choose(plan: "Plan", channels: int, most: float) -> tuple[Block, ...]:
     channels : int
         Sums of each voxel: classes, times the answers that are kept apart.
     most : float
-        Bytes for the sums, float32.
+        Bytes for the sums.
     """
-    whole = cover(plan)
-    if sums_bytes(whole, channels) <= most:
+    whole, numbers = cover(plan), plan.numbers(channels)
+    if sums_bytes(whole, numbers) <= most:
         return whole
     axes = _axes(plan)
     rows, columns = len(axes[1]), len(axes[2])
@@ -174,7 +174,7 @@ def choose(plan: "Plan", channels: int, most: float) -> tuple[Block, ...]:
     thick = whole[0].held[0]
     tries = [(n, 1) for n in range(2, rows + 1)] + [(rows, n) for n in range(2, columns + 1)]
     for parts in tries:
-        if 4 * channels * thick * _largest(axes, plan, ways, parts) <= most:
+        if 4 * numbers * thick * _largest(axes, plan, ways, parts) <= most:
             return cover(plan, *parts)
     return cover(plan, rows, columns)
 
@@ -189,9 +189,9 @@ def _largest(axes: Sequence, plan: "Plan", ways: Sequence[sampling.Way], parts: 
     return pixels
 
 
-def sums_bytes(blocks: Sequence[Block], channels: int) -> int:
-    """Return the bytes of the largest block's sums."""
-    return max(4 * channels * int(np.prod(block.held)) for block in blocks)
+def sums_bytes(blocks: Sequence[Block], numbers: float) -> int:
+    """Return the bytes of the largest block's sums, of so many numbers in single precision a voxel."""
+    return max(int(4 * numbers * int(np.prod(block.held))) for block in blocks)
 
 
 def count(blocks: Sequence[Block]) -> int:

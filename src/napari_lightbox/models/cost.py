@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..memory import free_memory
 from ..volume import Volume
-from . import bands
+from . import bands, chunks
 from .card import Card
 from .plan import STRIP_BYTES, Plan, human_bytes
 
@@ -26,6 +26,8 @@ SHARE = 0.5
 _SMALL = 64 << 20
 # What a prediction takes whatever it does: the network's thread, and memory that was freed but not given back.
 _ALWAYS = 16 << 20
+# What writing compressed chunks takes beside the results: the library, its threads, and slabs on their way to disk.
+_CHUNKING = 12 << 20
 # What the first convolutions leave behind: compiled kernels, and buffers in the heap, up to 8 arrays of features.
 _KERNELS = 24 << 20
 _HEAP = 128 << 20
@@ -143,12 +145,12 @@ def draw_up(
     asking += max(network_bytes(card, plan), min(_PIECE, 4 * window * channels))
     fixed = _ALWAYS + results + image + max(asking, _finishing(plan, channels, classes))
     whole = bands.cover(plan)
-    on_disk = kept > _SMALL and fixed + kept + bands.sums_bytes(whole, channels) > most
-    fixed += 0 if on_disk else kept
+    on_disk = kept > _SMALL and fixed + kept + bands.sums_bytes(whole, plan.numbers(channels)) > most
+    fixed += kept if not on_disk else _CHUNKING if chunks.available() else 0
     room = max(0.0, most - fixed)
     blocks = bands.choose(plan, channels, room)
     # Weights that are no product of those along the axes are added up beside the sums.
-    running = fixed + bands.sums_bytes(blocks, channels + bool(plan.floor and options.blending == "gaussian"))
+    running = fixed + bands.sums_bytes(blocks, plan.numbers(channels))
     before = results + (0 if on_disk else kept) if plan.frames > 1 else 0
     preparing = _ALWAYS + before + _preparing(volumes, plan, card)
     return Bill(blocks, room, int(max(running, preparing)), kept if on_disk else 0, dtype, on_disk)

@@ -270,10 +270,10 @@ class Run:
                     self._block(image, plan, finisher, block, channels, known)
                 return
             except OutOfMemory as error:
-                smaller = bands.choose(plan, channels, bands.sums_bytes(blocks, channels) / 2)
+                smaller = bands.choose(plan, channels, bands.sums_bytes(blocks, plan.numbers(channels)) / 2)
                 if len(smaller) <= len(blocks):
                     raise InputError(str(error)) from error
-            room = bands.sums_bytes(smaller, channels)
+            room = bands.sums_bytes(smaller, plan.numbers(channels))
             self.note(f"memory ran out: the plane was divided into {len(smaller)} parts, done one after another")
 
     def _block(self, image, plan, finisher: Finisher, block: bands.Block, channels: int, known: dict) -> None:
@@ -296,11 +296,17 @@ class Run:
 
     def _make_sums(self, block: bands.Block, plan: Plan, channels: int) -> Sums:
         device, before = self.sums_device or self.device, [pad[0] for pad in plan.pad]
-        size = bands.sums_bytes([block], channels)
+        size = bands.sums_bytes([block], plan.numbers(channels))
+        how = {
+            "blended": plan.options.overlap > 0,
+            "joint": plan.joint,
+            "halved": plan.halved,
+            "folds": self.panel.folds,
+        }
         if device != "cpu" and size > torch.cuda.mem_get_info(device)[0] // 2:
             device = "cpu"
         try:
-            return Sums(channels, block, before, device, blended=plan.options.overlap > 0, joint=plan.joint)
+            return Sums(channels, block, before, device, **how)
         except (MemoryError, RuntimeError) as error:
             if not is_memory(error):
                 raise
@@ -309,7 +315,7 @@ class Run:
                     f"the sums of all classes need {size / 1e9:.1f} GB, which are not free: crop or resample the image"
                 ) from error
         self._sums_to_cpu()
-        return Sums(channels, block, before, "cpu", blended=plan.options.overlap > 0, joint=plan.joint)
+        return Sums(channels, block, before, "cpu", **how)
 
     def _sums_to_cpu(self) -> None:
         self.sums_device = "cpu"
@@ -367,7 +373,7 @@ class Run:
             answers = self.panel.ask(
                 self._sent(asked),
                 plan.dims == 2,
-                lambda question: _checked(self.ask, question, plan, self.card),
+                lambda question: _checked(self.ask, question, plan, self.card, self.panel.folds),
                 self.counter.add,
             )
         if not any(empty):
@@ -399,7 +405,7 @@ def is_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _checked(ask: Ask, question: tuple, plan: Plan, card: Card) -> torch.Tensor:
+def _checked(ask: Ask, question: tuple, plan: Plan, card: Card, folds: int) -> torch.Tensor:
     """Ask a network once and check the shape and the numbers of its answer."""
     inputs = question[2]
     # The network may write into it; what it is like is noted before.
@@ -413,7 +419,7 @@ def _checked(ask: Ask, question: tuple, plan: Plan, card: Card) -> torch.Tensor:
         raise _explained(error, shape, card, device) from (None if is_memory(error) else error)
     if isinstance(answer, np.ndarray):
         answer = torch.from_numpy(np.ascontiguousarray(answer))
-    expected = len(card.output.values) if plan.options.kind == card.output.kind else 0
+    expected = folds * len(card.output.values) if plan.options.kind == card.output.kind else 0
     fits = isinstance(answer, torch.Tensor) and answer.ndim == len(shape)
     fits = fits and answer.shape[0] == shape[0] and tuple(answer.shape[2:]) == shape[2:]
     if not fits or answer.shape[1] == 0 or (expected and answer.shape[1] != expected):

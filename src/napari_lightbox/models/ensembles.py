@@ -91,7 +91,10 @@ def panel(
         count = len(_folds(model)) if loaded and measured else 1
         members.append(tuple(range(number, number + count)))
         number += count
-    found = Panel(tuple(members), samples, seed, options.mirror, measured)
+    # nnU-Net rounds the sums of each fold to half precision before it takes their mean.
+    alone = len(models) == 1 and not measured and not samples
+    folds = getattr(card.rules, "folds", 1) if alone else 1
+    found = Panel(tuple(members), samples, seed, options.mirror, measured, folds)
     if loaded and measured and found.passes < 2:
         raise InputError(
             f"uncertainty {options.uncertainty!r} compares several passes, and there is one: give a list of models, "
@@ -117,6 +120,7 @@ def networks(
     models: Sequence[Any], panel: "Panel", card: Card, device: str, precision: str, window: Sequence[int]
 ) -> list[Callable]:
     """Return the networks of all models on a device, in the order in which the panel numbers them."""
+    from .folds import Folds
     from .taking import Taking
 
     found: list[Callable] = []
@@ -125,6 +129,8 @@ def networks(
             found.append(_prepared(model, card, device, precision, window, panel))
             continue
         module = model.on(device)
+        if panel.folds > 1:
+            module = Folds(module.folds, apart=True)
         for one in module.folds if len(members) > 1 else [module]:
             ready = _prepared(one, model.card, device, precision, window, panel)
             found.append(Taking(ready, model.card, model.card.output.take))

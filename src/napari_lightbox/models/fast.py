@@ -23,6 +23,7 @@ from ..ops import _ready
 from . import gpu
 from ._fused import Fused
 from ._fused_layers import Layer, UnfitError, layers_of
+from .folds import Folds, together
 
 log = logging.getLogger(__name__)
 PRECISIONS = ("exact", "fast")
@@ -199,9 +200,10 @@ def _widened(answer: Any) -> Any:
 class _Ours:
     """A network of ours, or several of one kind whose mean is the answer, as compiled layers for sizes of window."""
 
-    def __init__(self, network: nn.Module, folds: list[list[Layer]], short: bool) -> None:
+    def __init__(self, network: nn.Module, folds: list[list[Layer]], short: bool, *, apart: bool = False) -> None:
         from ..ops._kernels import conv
 
+        self._apart = apart
         self._parts, self._folds, self._widths = list(network.modules()), folds, conv.tile_widths()
         # Single precision, and pairs of bfloat16 where they are wanted and the processor has them.
         self.kinds = (False, True) if short and "bf16" in conv.features_of_processor() else (False,)
@@ -212,7 +214,7 @@ class _Ours:
         """Return None for a network that is not ours, or where there are no kernels for it."""
         if not isinstance(network, nn.Module) or not _ready.available():
             return None
-        several = type(network).__name__ == "Folds" and isinstance(getattr(network, "folds", None), nn.ModuleList)
+        several = isinstance(network, Folds)
         try:
             folds = [layers_of(one) for one in (network.folds if several else [network])]
         except UnfitError as reason:
@@ -220,7 +222,8 @@ class _Ours:
             return None
         from ..ops._kernels import conv
 
-        return cls(network, folds, short) if conv.features_of_processor() else None
+        apart = several and network.apart
+        return cls(network, folds, short, apart=apart) if conv.features_of_processor() else None
 
     def answers(self, x: torch.Tensor) -> bool:
         """Say whether windows like this one can be asked about now."""
@@ -268,12 +271,9 @@ class _Ours:
             folds[0].free()
 
     def ask(self, x: torch.Tensor, *, paired: bool) -> torch.Tensor:
-        """Return the answer, the mean over all folds."""
-        first, *rest = self._fused[tuple(x.shape[2:])][paired]
-        total = first(x)
-        for fold in rest:
-            total += fold(x)
-        return total / (1 + len(rest)) if rest else total
+        """Return the answer, that of all folds together."""
+        answers = [fold(x) for fold in self._fused[tuple(x.shape[2:])][paired]]
+        return together(answers, apart=self._apart) if len(answers) > 1 else answers[0]
 
 
 def _short_numbers() -> bool:

@@ -125,7 +125,7 @@ class Finisher:
             if way.indices is not None:
                 indices = np.clip(way.indices[:, part], first, stop - 1) - first
                 strip = sampling.gather(strip, axis + 1, indices, way.shares[:, part])
-        return strip
+        return strip.half().float() if self.plan.halved else strip
 
     def write(self, strip: torch.Tensor, where: tuple[slice, ...]) -> None:
         """Write the results of a strip of the image, from its sums (channels, slices, rows, columns)."""

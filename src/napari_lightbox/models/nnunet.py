@@ -55,6 +55,8 @@ class Rules:
         On the way in, and on the way back.
     in_pixels : bool
         Whether the image's own spacing does not count, as for photographs: each pixel is 1 by 1.
+    folds : int
+        Networks that answer together.
     """
 
     transpose: tuple[int, ...]
@@ -62,6 +64,7 @@ class Rules:
     image: Resampling = Resampling()
     logits: Resampling = Resampling(order=1)
     in_pixels: bool = False
+    folds: int = 1
 
     def make_plan(
         self, volumes: Sequence[Volume], card: Card, options: "Options", window: Sequence[int] | None
@@ -91,7 +94,7 @@ def make_plan(volumes: Sequence[Volume], card: Card, options: "Options", window:
     bare = Plan(
         grid=grid, order=order, flips=flips, shape=shape, working=shape, padded=shape, steps=(1.0,) * 3,
         pad=[(0, 0)] * 3, window=window_size(card, window), batch=1, dims=card.input.dims, options=options,
-        rounded=True,
+        rounded=True, halved=True,
     )  # fmt: skip
     plan = _for_crop(bare, card, tuple(slice(0, n) for n in shape))
     notes = [describe_resampling(shape, plan.working, oriented.spacing, plan.steps)] if plan.working != shape else []

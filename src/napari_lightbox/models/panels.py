@@ -36,6 +36,8 @@ class Panel:
         Axes of the window along which it is flipped, in all combinations.
     measured : bool
         Whether doubt is measured over the single passes.
+    folds : int
+        Answers that a network gives to each window at once, one behind the other: their mean is taken of the sums.
     """
 
     members: tuple[tuple[int, ...], ...] = ((0,),)
@@ -43,6 +45,7 @@ class Panel:
     seed: int = 0
     mirror: tuple[int, ...] = ()
     measured: bool = False
+    folds: int = 1
 
     @property
     def ways(self) -> list[tuple[int, ...]]:
@@ -67,7 +70,7 @@ class Panel:
     @property
     def channels(self) -> int:
         """How many times the classes come out."""
-        return self.answers + self.apart
+        return (self.answers + self.apart) * self.folds
 
     def seeds(self) -> list[int | None]:
         """Return the seed of each sample: the same for every window, so that each is one network throughout."""
@@ -118,5 +121,5 @@ class Panel:
                 mean = mean.flip(where) if where else mean
                 total = mean if total is None else total + mean
             answers.append(total / len(self.ways) if len(self.ways) > 1 else total)
-        found = answers[0] if self.channels == 1 else torch.cat([*answers, *apart], 1)
+        found = answers[0] if len(answers) + len(apart) == 1 else torch.cat([*answers, *apart], 1)
         return found.unsqueeze(2) if flat else found

@@ -94,6 +94,9 @@ class Plan:
         Whether windows are spread evenly, as for `windows.positions`.
     floor : float
         What the weights of a Gaussian window, those of its axes together, do not fall below.
+    halved : bool
+        Whether logits are rounded to half precision whenever a window is added and when they are resampled, as in
+        nnU-Net: labels are then those it gives, where it rounds two classes to the same value, too.
     """
 
     grid: Grid
@@ -115,14 +118,24 @@ class Plan:
     firsts: tuple[float, ...] | None = None
     even: bool = True
     floor: float = 0.0
+    halved: bool = False
+
+    def numbers(self, channels: int) -> float:
+        """Return as how many numbers in single precision the sums of so many channels count, with their weights."""
+        weighed = self.options.overlap > 0 and (self.halved or (self.floor > 0 and self.options.blending == "gaussian"))
+        return (channels + weighed) / (2 if self.halved else 1)
 
     @property
     def joint(self) -> np.ndarray | None:
         """Weights of a window where they are no product of those along its axes, (z, y, x) float32."""
-        if not self.floor or self.options.blending != "gaussian":
+        blending = self.options.blending
+        if not self.halved and (not self.floor or blending != "gaussian"):
             return None
-        along = (windows.profile(n, "gaussian", rounded=self.rounded) for n in self.window)
-        z, y, x = (vector.astype(np.float32) for vector in along)
+        z, y, x = (windows.profile(n, blending, rounded=self.rounded) for n in self.window)
+        if self.halved:
+            # nnU-Net 2.8, `compute_gaussian`: ten in the middle, so that fewer are too small for half precision.
+            return windows.halved((10 if blending == "gaussian" else 1) * z[:, None, None] * y[:, None] * x)
+        z, y, x = (vector.astype(np.float32) for vector in (z, y, x))
         return np.maximum(z[:, None, None] * y[:, None] * x, np.float32(self.floor))
 
     @property

@@ -112,14 +112,14 @@ def way_back(length: int, count: int, step: float, *, to_nearest: bool = False, 
 
 
 def gather(tensor: "torch.Tensor", axis: int, indices: np.ndarray, shares: np.ndarray) -> "torch.Tensor":
-    """Return the weighted sum of voxels along one axis, as `taps` describes it."""
+    """Return the weighted sum of voxels along one axis, as `taps` describes it, in single precision."""
     import torch
 
     place = [1] * tensor.ndim
     place[axis] = -1
     out = None
     for index, share in zip(indices, shares, strict=True):
-        part = tensor.index_select(axis, torch.from_numpy(np.ascontiguousarray(index)).to(tensor.device))
+        part = tensor.index_select(axis, torch.from_numpy(np.ascontiguousarray(index)).to(tensor.device)).float()
         part *= torch.from_numpy(np.ascontiguousarray(share)).to(tensor.device).reshape(place)
         out = part if out is None else out.add_(part)
     return out

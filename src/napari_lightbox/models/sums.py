@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from ..errors import InputError
 from . import sampling, windows
 from .bands import Block, Step
 
@@ -32,6 +33,10 @@ class Sums:
     joint : (z, y, x) float32 array, optional
         Weights of a window that are no product of those along its axes, in place of its own. What they add up to is
         kept beside the sums, which are divided by it when they are complete.
+    halved : bool
+        Whether sums are rounded to half precision whenever something is added, as nnU-Net has it.
+    folds : int
+        Parts of the channels whose mean is taken when they are complete.
     """
 
     def __init__(
@@ -43,13 +48,17 @@ class Sums:
         *,
         blended: bool,
         joint: np.ndarray | None = None,
+        halved: bool = False,
+        folds: int = 1,
     ) -> None:
-        self.total = torch.zeros((channels, *block.held), dtype=torch.float32, device=device)
+        dtype = torch.float16 if halved else torch.float32
+        self.total = torch.zeros((channels, *block.held), dtype=dtype, device=device)
         self.block, self.before, self.blended = block, before, blended
         self.base, self.top = block.steps[0].base, block.steps[0].top
         self._joint = None if joint is None or not blended else torch.from_numpy(joint).to(device)
-        self._weight = None if self._joint is None else torch.zeros(block.held, device=device)
-        # Slices before it are divided already.
+        self._weight = None if self._joint is None else torch.zeros(block.held, dtype=dtype, device=device)
+        self._folds = folds
+        # Slices before it are complete already.
         self._whole = self.base
 
     @property
@@ -120,23 +129,35 @@ class Sums:
 
     def slices(self, way: sampling.Way, out: slice, rows: slice) -> torch.Tensor:
         """Return slices of the image's first axis, from some rows of the block: (channels, slices, rows, columns)."""
-        if self._weight is not None:
-            self._divide(int(way.last[out.stop - 1]) + 1)
-        total = self.total[:, :, rows]
+        self._complete(int(way.last[out.stop - 1]) + 1)
+        total = self.total[: len(self.total) // self._folds, :, rows]
         if way.indices is None:
             places = list(self._places(out.start, out.stop))
             if len(places) == 1:
-                return total[:, places[0][0]]
-            return torch.cat([total[:, where] for where, _ in places], 1)
+                return total[:, places[0][0]].float()
+            return torch.cat([total[:, where] for where, _ in places], 1).float()
         # A voxel without a share may lie outside of what is held.
         indices = np.clip(way.indices[:, out], self.base, self.top - 1) % self._thick
         return sampling.gather(total, 1, indices, way.shares[:, out])
 
-    def _divide(self, stop: int) -> None:
-        """Divide the slices before `stop` by their weights; they are complete, and no window reaches them any more."""
+    def _complete(self, stop: int) -> None:
+        """Divide the slices before `stop` by their weights, and take the mean of folds: no window reaches them now."""
         start = max(self._whole, self.base)
         for where, _ in self._places(start, max(start, min(stop, self.top))):
-            self.total[:, where] /= self._weight[where].clamp_min(torch.finfo(torch.float32).tiny)
+            if self._weight is not None:
+                weight = self._weight[where]
+                self.total[:, where] /= weight.masked_fill(weight == 0, 1)
+            if self._folds > 1:
+                first, *rest = self.total[:, where].chunk(self._folds)
+                for fold in rest:
+                    first += fold
+                first /= self._folds
+            # The extremes are finite only if all are.
+            if self.total.dtype == torch.float16 and not all(map(torch.isfinite, self.total[:, where].aminmax())):
+                raise InputError(
+                    "the network's logits are too large for sums in half precision, and nnU-Net refuses them, too: "
+                    "check that the image's values are those the model was made for"
+                )
         self._whole = max(self._whole, min(stop, self.top))
 
 

@@ -100,6 +100,13 @@ def profile(size: int, blending: str, *, rounded: bool = False) -> np.ndarray:
     return np.exp(-0.5 * (distance / (_SIGMA * size)) ** 2)
 
 
+def halved(weights: np.ndarray) -> np.ndarray:
+    """Return weights as float32 that half precision can hold; what it cannot tell from 0 takes the smallest of them."""
+    found = weights.astype(np.float16)
+    found[found == 0] = found[found > 0].min()
+    return found.astype(np.float32)
+
+
 def axis_weights(
     length: int, size: int, overlap: float, blending: str, *, rounded: bool = False, even: bool = True
 ) -> list[tuple[int, np.ndarray]]:

@@ -148,6 +148,7 @@ def read_card(results: Results) -> Card:
             spacing=spacing,
             image=_resampling(config, "data", 3),
             logits=_resampling(config, "probabilities", 1),
+            folds=len(results.checkpoints),
             in_pixels=pixels,
         ),
     )
@@ -354,24 +355,8 @@ def load(results: Results, card: Card, fill: Any) -> "tuple[torch.nn.Module, str
         networks.append(build(card.architecture["name"], **card.architecture["args"]))
         fill(networks[-1], _checkpoint.weights(path), card)
     sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-    return (networks[0] if len(networks) == 1 else _together(networks)), sha256
+    if len(networks) == 1:
+        return networks[0], sha256
+    from ..folds import Folds
 
-
-def _together(networks: list) -> "torch.nn.Module":
-    import torch
-
-    class Folds(torch.nn.Module):
-        """Networks of one kind whose mean is the answer."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.folds = torch.nn.ModuleList(networks)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            first, *rest = self.folds
-            total = first(x)
-            for fold in rest:
-                total = total + fold(x)
-            return total / len(self.folds)
-
-    return Folds()
+    return Folds(networks), sha256
