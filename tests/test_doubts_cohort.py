@@ -79,11 +79,18 @@ def test_maps_and_other_raters_are_found_by_the_name_of_the_case(cohort, capsys)
     assert "is no folder" in capsys.readouterr().err
 
 
-def test_only_the_most_doubtful_cases_keep_their_voxels(cohort, monkeypatch):
+def test_only_the_most_doubtful_cases_keep_their_voxels(cohort, monkeypatch, capsys):
     monkeypatch.setattr(doubts_cohort, "DRAWN", 1)
     out = cohort / "few"
-    assert main(["evaluate", str(cohort / "labels"), "--cohort", "--rules", "usual", "--out", str(out)]) == 0
+    command = ["evaluate", str(cohort / "labels"), "--cohort", "--rules", "usual", "--out", str(out)]
+    assert main(command) == 0
     page = (out / "doubts.html").read_text()
     # Both thumbnails, but the planes of the worst case alone.
     assert page.count("data:image/png") == 5
+    assert len(rows_of(out / "doubts.csv")) == 2
+    # A file that cannot be read is told, and the rest replace what was written before.
+    (cohort / "labels" / "ab<d>.nii.gz").write_bytes(b"no image")
+    assert main([*command, "--overwrite"]) == 1
+    assert "ab<d>: " in capsys.readouterr().err
+    assert "ab&lt;d&gt; was not looked at" in (out / "doubts.html").read_text()
     assert len(rows_of(out / "doubts.csv")) == 2

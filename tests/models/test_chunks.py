@@ -1,7 +1,10 @@
 """Arrays in compressed chunks on disk: against arrays of numpy that the same was done to."""
 
+import copy
 import gc
 import os
+import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -86,7 +89,7 @@ def test_little_is_read_for_a_slice_and_less_stored_where_values_are_alike(monke
         return await get(key, *args, **more)
 
     monkeypatch.setattr(made._kept.file, "get", counted)
-    chunks._drop(id(made._kept))
+    chunks._forget(made._kept.number)
     assert float(made[45, 100, 255]) == 1
     assert len(read) == 1
     assert made[45].shape == made[44].shape == (256, 256)
@@ -121,6 +124,46 @@ def test_a_full_disk_is_told(monkeypatch):
         made.settle()
 
 
+def test_it_is_copied_sent_and_asked_as_an_array_but_takes_no_results_of_arithmetic():
+    made, values = pair((4, 5, 6))
+    assert copy.copy(made) is made
+    assert np.array_equal(pickle.loads(pickle.dumps(made[::-1])), values[::-1])
+    assert made.itemsize == 2
+    assert np.array_equal(made.take([1, 3], 1), values.take([1, 3], 1))
+    with pytest.raises(TypeError, match="takes no results"):
+        made += 1
+    with pytest.raises(TypeError, match="takes no results"):
+        np.add(made, 1, out=made)
+    assert np.array_equal(np.asarray(made), values)
+
+
+def test_one_that_goes_while_the_readings_are_locked_holds_nobody_up():
+    made, _ = pair((4, 5, 6))
+    assert made[1].shape == (5, 6)
+    number = made._kept.number
+    with chunks._lock:
+        # As where memory is collected in the middle of a reading.
+        del made
+        gc.collect()
+        assert number in chunks._gone
+    pair((4, 5, 6))[0][1]
+    assert number not in {key[0] for key in chunks._recent}
+
+
+def test_a_reading_waits_for_what_is_being_written():
+    """The place of a chunk in the file may be given to another meanwhile."""
+    made, values = pair((4, 5, 6))
+    made.settle()
+    found = []
+    reader = threading.Thread(target=lambda: found.append(made[2]), daemon=True)
+    with made._kept._busy:
+        reader.start()
+        reader.join(0.05)
+        assert not found
+    reader.join(5)
+    assert np.array_equal(found[0], values[2])
+
+
 @pytest.fixture
 def on_disk(monkeypatch):
     monkeypatch.setattr(cost, "_SMALL", 1000)
@@ -150,6 +193,9 @@ def test_it_is_saved_and_worked_on_like_any_volume(tmp_path):
     volume = lb.Volume.from_array(values, (2, 1, 1)).replace(data=made, kind="probability")
     lb.write(volume, tmp_path / "p.nii.gz")
     assert np.array_equal(lb.read(tmp_path / "p.nii.gz").data, values)
+    # With the checksum of the voxels, by which a file that was changed is told.
+    lb.write(volume.replace(data=values), tmp_path / "q.nii.gz")
+    assert (tmp_path / "p.nii.gz").read_bytes() == (tmp_path / "q.nii.gz").read_bytes()
     blurred = lb.apply("gaussian", volume, sigma=1.0)
     assert np.array_equal(blurred.data, lb.apply("gaussian", volume.replace(data=values), sigma=1.0).data)
 

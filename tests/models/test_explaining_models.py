@@ -27,6 +27,7 @@ from napari_lightbox.models import (  # noqa: E402
     seen_from,
 )
 from napari_lightbox.models.networks import build  # noqa: E402
+from napari_lightbox.progress import listening  # noqa: E402
 from napari_lightbox.recipe import Recipe  # noqa: E402
 from napari_lightbox.report import network, write_report  # noqa: E402
 
@@ -132,13 +133,17 @@ def test_steps_are_as_many_as_the_gap_needs():
     torch.manual_seed(1)
     net = torch.nn.Sequential(torch.nn.Conv3d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv3d(4, 2, 1))
     region = marked(image)
-    steps = []
+    steps, told = [], []
     for gap in (0.1, 2e-3):
-        found = attribute(image, net.requires_grad_(False), 1, region=region, gap=gap, baseline=0.5)
+        with listening(lambda what, done, total: told.append((done, total))):
+            found = attribute(image, net.requires_grad_(False), 1, region=region, gap=gap, baseline=0.5)
         (figures,) = found.meta["attribution"]["frames"]
         assert figures["gap"] <= gap
         steps.append(figures["steps"])
     assert steps[0] < steps[1] <= 512
+    # The first eight steps and both ends are known beforehand, further ones as they come.
+    assert next(one for one in told if one[0]) == (1, 10)
+    assert told[-1][0] == told[-1][1] > steps[1] + 2
     exact = attribute(image, net, 1, region=region, baseline=0.5, steps=400)
     np.testing.assert_allclose(found.data, exact.data, atol=0.02 * np.abs(exact.data).max())
 

@@ -43,11 +43,13 @@ def test_as_many_windows_as_fit_into_a_share_of_the_free_memory(monkeypatch, fre
     assert card.asked == [(1, 2, 32, 32, 32)]
 
 
-def test_one_window_where_not_even_that_fits(monkeypatch):
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), ValueError("2 channels, not 1")])
+def test_one_window_where_not_even_that_fits_or_the_network_fails(monkeypatch, error):
+    """Whoever runs it says what is wrong in a sentence."""
     Card(monkeypatch, 1e9, 1)
 
     def ask(x):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     assert gpu.windows_at_once(ask, (1, 8, 8, 8), "cuda") == 1
 
@@ -102,11 +104,14 @@ def test_channels_last_changes_the_order_and_no_value(dims):
     x = torch.rand(2, 1, *[16] * dims)
     plain = network(x)
     order = torch.channels_last if dims == 2 else torch.channels_last_3d
-    gpu.arrange(network, channels_last=True)
+    with torch.inference_mode():
+        gpu.arrange(network, channels_last=True)
     wide = [w for w in network.parameters() if w.ndim == dims + 2 and w.shape[2] > 1]
     assert wide
     assert all(w.is_contiguous(memory_format=order) for w in wide)
-    assert torch.allclose(network(gpu.arranged(x)), plain, atol=1e-5)
+    turned = network(gpu.arranged(x))
+    assert torch.allclose(turned, plain, atol=1e-5)
+    turned.sum().backward()  # as explanations do, whatever order the last prediction left
     gpu.arrange(network, channels_last=False)
     assert all(w.is_contiguous() for w in network.parameters())
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

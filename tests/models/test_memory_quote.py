@@ -114,6 +114,18 @@ def test_large_probabilities_are_halved_and_put_on_disk(monkeypatch, kind):
     assert np.array_equal(disk.labels.data, plain.labels.data)
 
 
+def test_the_library_that_compresses_is_counted(monkeypatch):
+    from napari_lightbox.models import chunks, cost
+
+    monkeypatch.setattr(cost, "_SMALL", 1000)
+    model, volume, needed = Model(ct_card(), Net(lambda x: x)), make((64, 64, 64)), {}
+    for there in (False, True):
+        monkeypatch.setattr(chunks, "available", lambda there=there: there)
+        needed[there] = quote(volume, model, probabilities="all", memory=1001)
+        assert needed[there].disk_bytes > 0
+    assert needed[True].memory_bytes - needed[False].memory_bytes == cost._CHUNKING
+
+
 def test_a_file_is_gone_with_its_last_view(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     array = stores.make((64, 1024), np.float32, on_disk=True)

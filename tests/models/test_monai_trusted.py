@@ -189,6 +189,31 @@ def test_what_is_refused_though_it_is_trusted(tmp_path):
     assert not (tmp_path / MARK).exists()
 
 
+def test_a_file_that_changed_is_asked_about_again_and_scripts_that_changed_do_not_run(tmp_path):
+    """A script may open any other file, and be imported long after it was trusted."""
+    late = SCRIPT.replace("return {**held", "import scripts.more; return {**held")
+    folder = with_script(tmp_path / "bundle", late)
+    (folder / "scripts" / "more.py").write_text("")
+    (folder / "models" / "table.pkl").write_bytes(b"1")
+    with pytest.raises(trust.Untrusted) as question:
+        models.load(folder)
+    (folder / "picture.png").write_bytes(b"1")
+    with pytest.raises(trust.Untrusted) as again:
+        models.load(folder)
+    assert again.value.sha256 == question.value.sha256
+    (folder / "models" / "table.pkl").write_bytes(b"2")
+    with pytest.raises(trust.Untrusted) as changed:
+        models.load(folder)
+    assert changed.value.sha256 != question.value.sha256
+    pytest.importorskip("monai")
+    model = models.load(folder, trust=True)
+    models.predict(phantom(), model)
+    (folder / "scripts" / "more.py").write_text("import pathlib; pathlib.Path('changed-ran').touch()")
+    with pytest.raises(FileError, match="changed since it was loaded: load it again"):
+        models.predict(phantom(), model)
+    assert not (tmp_path / "changed-ran").exists()
+
+
 class Payload:
     """What an attacker's pickle does: it makes a folder when it is opened."""
 

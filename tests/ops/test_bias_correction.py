@@ -5,7 +5,8 @@ import pytest
 import SimpleITK
 
 from napari_lightbox import InputError, Volume, apply
-from napari_lightbox.ops import _bias_fit, filters, perturb
+from napari_lightbox.ops import _bias, _bias_fit, filters, perturb
+from napari_lightbox.progress import listening
 
 TISSUES = (60.0, 100.0, 180.0)
 
@@ -109,6 +110,20 @@ def test_many_slabs_give_what_one_does(ball, monkeypatch):
     once = filters.bias_estimate(image, (1, 1, 1), iterations=5, shrink=1)
     monkeypatch.setattr(_bias_fit, "_SLAB", 10000)
     np.testing.assert_allclose(filters.bias_estimate(image, (1, 1, 1), iterations=5, shrink=1), once, rtol=1e-6)
+
+
+def test_a_single_slice_is_worked_on_in_slabs_as_a_picture_is(ball, monkeypatch):
+    """Or else nothing could be cancelled in it."""
+    picture, mask = ball[1][20], ball[0][20]
+    expected = filters.bias_correction(picture, (2, 3), 2, mask=mask, shrink=1)
+    monkeypatch.setattr(_bias, "_SLAB", 600)
+    monkeypatch.setattr(_bias_fit, "_SLAB", 600)
+    told = []
+    with listening(lambda what, done, total: told.append((what, total))):
+        found = filters.bias_correction(picture[None], (9, 2, 3), 2, mask=mask[None], shrink=1)
+    assert found.shape == (1, *picture.shape)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+    assert ("slabs", 5) in told
 
 
 def test_the_distance_of_control_points_counts_in_mm(ball):

@@ -128,6 +128,23 @@ def test_the_compiled_way_has_every_digit_of_all_pairs(rng):
             np.testing.assert_array_equal(away, found[shared + mixed])
 
 
+def test_points_equally_near_but_for_a_digit_are_told_apart(rng, way):
+    """Sums of the same squares in another order: the least of them counts, whatever a tree makes of rounded places."""
+    for _ in range(20):
+        first, second = rng.random((2, 14, 15, 16)) < 0.02
+        spacing = tuple(rng.choice([0.1, 0.3, 0.6, 0.7, 1.1], 3))
+        for found, one, other in zip(
+            _surface.distances(_surface.masks([first, second], None), spacing),
+            (first, second),
+            (second, first),
+            strict=True,
+        ):
+            one, other = surface(one), surface(other)
+            steps = np.square((np.argwhere(one & ~other)[:, None] - np.argwhere(other)) * spacing)
+            truth = np.sqrt((steps[..., 0] + steps[..., 1] + steps[..., 2]).min(axis=1))
+            np.testing.assert_array_equal(found[(one & other).sum() :], truth)
+
+
 def test_equals_simpleitk_on_surfaces(rng, way):
     for shape in ((20, 30), (10, 14, 12)):
         for _ in range(4):

@@ -252,6 +252,10 @@ def test_two_predictions_side_by_side(qtbot, tmp_path):
     assert viewer.dims.point[-3:] == pytest.approx(panel.layer.data_to_world(panel.model.rows[1]["voxel"])[-3:])
     assert not panel.fix_button.isEnabled()
     assert not panel.accept_button.isEnabled()
+    for state in ("accepted", "fixed"):
+        panel.decide(state)
+        assert "nothing is painted" in panel.bar.message
+    np.testing.assert_array_equal(layer_to_volume(reference).data, truth)
     press(qtbot, panel.dismiss_button)
     panel.export(tmp_path / "changes.json")
     whole = json.loads((tmp_path / "changes.json").read_text(encoding="utf-8"))

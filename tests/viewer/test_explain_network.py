@@ -1,5 +1,7 @@
 """The tab "Network": layers, kernels, feature maps and the receptive field at the cursor."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from difficult_grids import difficult_grid
@@ -135,5 +137,22 @@ def test_what_was_found_is_a_page_and_the_kernels_are_layers(qtbot, opened, tmp_
     assert text.count("data:image/png") == 5
     assert "Feature maps of" in text
     assert "<td>features</td>" in text
+    # The same channels of another image are another finding, and so is every sweep, also when those before are gone.
+    volumes = [layer_to_volume(one, viewer.layers) for one in viewer.layers if "channel" in one.name]
+    for name in ("scan", "other"):
+        steps = [({**one.history[-1], "inputs": [name]},) for one in volumes]
+        panel.findings.keep_network("x", tuple(v.replace(history=h) for v, h in zip(volumes, steps, strict=True)))
+    for _ in range(3):
+        sweep = SimpleNamespace(perturbation=SimpleNamespace(title="Noise"), model="m", image="scan")
+        panel.findings.keep_sweep(SimpleNamespace(sweep=sweep, pictures=[]), (), None)
+        del sweep
+    assert button.text() == "Report… (7 findings)"
+    for key in list(panel.findings.kept)[-3:]:
+        del panel.findings.kept[key]
+    # Without a model, what was found can still be written.
+    panel.case.model_box.setCurrentIndex(-1)
+    panel.findings.write(tmp_path / "more.html")
+    qtbot.waitUntil((tmp_path / "more.html").exists, timeout=20_000)
+    qtbot.waitUntil(lambda: not panel.bar.running, timeout=20_000)
     qtbot.mouseClick(panel.findings.clear_button, Qt.MouseButton.LeftButton)
     assert not button.isEnabled()

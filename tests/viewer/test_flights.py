@@ -1,11 +1,14 @@
 """What a flight of the Errors dock costs, counted rather than timed: each layer sliced and each canvas drawn once."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from napari.components import Dims
 from napari.layers._scalar_field.scalar_field import ScalarFieldSlicingState
 from three_planes_tools import open_dock, settle
+from vispy.gloo import Texture2D
 from vispy.scene.visuals import Rectangle
 from vispy.visuals.shaders.program import ModularProgram
 from vispy.visuals.transforms import STTransform
@@ -13,7 +16,7 @@ from vispy.visuals.transforms import STTransform
 from napari_lightbox.geometry import Grid
 from napari_lightbox.viewer.layers import volume_to_layer
 from napari_lightbox.viewer.panels._pane import main_canvas
-from napari_lightbox.viewer.panels._quiet import Plate, Steady, aim, quieten
+from napari_lightbox.viewer.panels._quiet import Plate, Steady, aim, quieten, slicing_once
 from napari_lightbox.viewer.panels.errors import ErrorsPanel
 from napari_lightbox.viewer.panels.view import attach
 from napari_lightbox.volume import Volume
@@ -104,21 +107,26 @@ def test_a_quiet_canvas_shows_the_same(make_napari_viewer, qtbot):
     viewer = make_napari_viewer(show=True)
     attach(viewer)
     fill(viewer)
+    # A text, and a bar with a box, both napari's own, beside those of the package.
+    text, bar = viewer.canvas.overlays.text, viewer.canvas.overlays.scale_bar
+    text.text, text.box, text.visible, bar.box, bar.visible = "one\ntwo", True, True, True, True
     viewer.window.resize(700, 600)
     qtbot.wait(50)
 
-    def picture(slice_: int, zoom: float) -> np.ndarray:
+    def picture(slice_: int, zoom: float, colours: str = "gray", said: str = "one\ntwo") -> np.ndarray:
+        viewer.layers["ct"].colormap, text.text = colours, said
         viewer.dims.set_current_step(0, slice_)
         viewer.scene.camera.zoom = zoom
         return viewer.screenshot(canvas_only=True, flash=False)
 
-    before = {at: picture(*at) for at in ((7, 6.0), (12, 6.0), (7, 9.0))}
+    before = {at: picture(*at) for at in ((7, 6.0), (12, 6.0), (7, 9.0, "red", "a longer one"), (7, 9.0))}
     assert not np.array_equal(before[7, 6.0], before[12, 6.0])
     canvas = main_canvas(viewer)
     quieten(canvas)
     texts = [visual for found in canvas.canvas._viewer_overlay_to_visual.values() for visual in found]
     assert any(type(visual.box) is Plate for visual in texts)
     assert {type(one.node.transform) for one in canvas.canvas.layer_to_visual.values()} == {Steady}
+    assert all(isinstance(font._kernel, Texture2D) for font in canvas._font_manager._fonts.values())
     quieten(canvas)
     for at, wanted in before.items():
         np.testing.assert_array_equal(picture(*at), wanted)
@@ -160,3 +168,42 @@ def test_a_plate_lies_where_a_rectangle_would():
         )
         np.testing.assert_allclose(found[:, :2], wanted[:, :2], atol=1e-5)
     assert (plate.width, plate.height, plate.center) == (55, 12, (27.5, 6))
+
+
+class Without:
+    """A widget, with its canvas, that has everything but some attributes."""
+
+    def __init__(self, inside, missing) -> None:
+        self.inside, self.missing = inside, missing
+
+    def __getattr__(self, name):
+        if name in self.missing:
+            raise AttributeError(name)
+        found = getattr(self.inside, name)
+        return Without(found, self.missing) if name == "canvas" else found
+
+
+def test_what_napari_lacks_one_day_is_left_to_its_own_way(make_napari_viewer):
+    viewer = make_napari_viewer()
+    fill(viewer)
+    widget = main_canvas(viewer)
+    names = ("layer_to_visual", "_viewer_overlay_to_visual", "_font_manager", "camera")
+
+    def steady() -> set[bool]:
+        return {type(one.node.transform) is Steady for one in widget.canvas.layer_to_visual.values()}
+
+    for missing in (names, *((name,) for name in names)):
+        quieten(Without(widget, missing))
+        assert steady() == {missing not in (names, names[:1])}
+        viewer.scene.camera.center, viewer.scene.camera.zoom = (0.0, 1.0, 2.0), 3.0
+        aim(Without(widget, missing), (3.0, 4.0), 5.0)
+        assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == ((0.0, 3.0, 4.0), 5.0)
+        assert widget.canvas.view.camera.rect.center == pytest.approx((4.0, 3.0))
+
+
+def test_sliders_are_heard_where_no_function_that_slices_is_found():
+    dims, heard = Dims(ndim=3, range=((0, 9, 1),) * 3), []
+    dims.events.current_step.connect(heard.append)
+    with slicing_once(SimpleNamespace(dims=dims)):
+        dims.set_point(0, 4)
+    assert heard

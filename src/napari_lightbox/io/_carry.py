@@ -90,7 +90,7 @@ def pack(volume: Volume, exact: bool = True) -> str:
         "grid": volume.grid.as_dict(),
     }
     # Lazy voxels would have to be computed a second time.
-    if exact and isinstance(volume.data, np.ndarray):
+    if exact and (isinstance(volume.data, np.ndarray) or getattr(volume.data, "is_stored", False)):
         dtype = storable(volume.data.dtype)
         record["voxels"] = {"type": dtype.name, "crc32": _checksum(volume.data, dtype)}
     return json.dumps(plain(record), separators=(",", ":"))

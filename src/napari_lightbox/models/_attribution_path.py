@@ -15,7 +15,7 @@ from ._attribution import Batch, Frame, Question
 from ._attribution_maps import Found, baselines
 
 # Passes for a part of the way (Gauss-Legendre), and how often a part may be halved.
-_NODES, _HALVINGS = 8, 12
+NODES, _HALVINGS = 8, 12
 #: Most passes for a window.
 MOST = 512
 
@@ -36,14 +36,15 @@ class _Way:
         return [low + place * (high - low) for low, high in zip(self.lows, self.highs, strict=True)]
 
     def value(self, place: float) -> float:
-        self.question.counter.total += 1
+        # The ends are counted beforehand, as is the first part.
+        self.question.counter.total += 0.0 < place < 1.0
         return self.question.value(self.at(place), self.some)
 
     def part(self, start: float, stop: float) -> tuple[list[torch.Tensor], float]:
         """Return the gradients integrated over a part of the way, and what the map gathers there."""
-        places, shares = np.polynomial.legendre.leggauss(_NODES)
-        self.question.counter.total += _NODES
-        self.passes += _NODES
+        places, shares = np.polynomial.legendre.leggauss(NODES)
+        self.question.counter.total += NODES if self.passes else 0
+        self.passes += NODES
         sums: list[Any] = [0] * len(self.highs)
         for place, share in zip((places + 1) / 2, shares / 2, strict=True):
             _, grads = self.question.gradients(self.at(start + float(place) * (stop - start)), self.some)
@@ -69,7 +70,7 @@ class _Way:
             ended = parts[0][1] - parts[0][0] <= 2.0**-_HALVINGS
             parts, room = [], allowed / 2
             for number, (off, sums, (start, stop, before, after)) in enumerate(tried):
-                left = 2 * _NODES * (len(tried) - number)
+                left = 2 * NODES * (len(tried) - number)
                 if good or ended or off <= room or self.passes + left > MOST:
                     room, allowed = room - off, allowed - off
                     for total, one in zip(totals, sums, strict=True):

@@ -6,10 +6,11 @@ moves on, the slab is compressed. What was read lately stays in memory, a little
 """
 
 import errno
+import itertools
 import math
 import threading
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import pairwise, product
@@ -25,12 +26,15 @@ _THICK, _WIDE = 32, 128
 _KEPT = 128 << 20
 _PIECE = 64 << 20
 # What is taken from the array in memory once it has been read whole.
-_METHODS = ("all", "any", "argmax", "argmin", "astype", "clip", "copy", "cumsum", "flatten", "item", "max", "mean")
-_METHODS += ("min", "nonzero", "ravel", "repeat", "reshape", "round", "squeeze", "std", "sum", "swapaxes", "tobytes")
-_METHODS += ("tolist", "var", "view")
+_METHODS = ("all", "any", "argmax", "argmin", "astype", "clip", "copy", "cumsum", "flat", "flatten", "item", "max")
+_METHODS += ("mean", "min", "nonzero", "prod", "ravel", "repeat", "reshape", "round", "squeeze", "std", "sum")
+_METHODS += ("swapaxes", "take", "tobytes", "tolist", "var", "view")
 
 _recent: "OrderedDict[tuple, np.ndarray]" = OrderedDict()
 _lock = threading.Lock()
+_numbers = itertools.count()
+# Arrays whose readings are still to be forgotten.
+_gone: "deque[int]" = deque()
 
 
 def available() -> bool:
@@ -53,6 +57,8 @@ class Chunked(np.lib.mixins.NDArrayOperatorsMixin):
         Axes of the chunks that are not shown, and the index on them.
     """
 
+    # Writers may read it twice: nothing is computed anew.
+    is_stored = True
     # numpy leaves it to this class what its operators do with one.
     __array_priority__ = 20
 
@@ -63,7 +69,8 @@ class Chunked(np.lib.mixins.NDArrayOperatorsMixin):
         self.shape = tuple(axis[3] for axis in self._axes)
         self.dtype, self.ndim = kept.dtype, len(self.shape)
         self.size = math.prod(self.shape)
-        self.nbytes = self.size * self.dtype.itemsize
+        self.itemsize = self.dtype.itemsize
+        self.nbytes = self.size * self.itemsize
 
     @property
     def stored_bytes(self) -> int:
@@ -162,6 +169,8 @@ class Chunked(np.lib.mixins.NDArrayOperatorsMixin):
         return found if dtype is None else found.astype(dtype, copy=False)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if any(isinstance(one, Chunked) for one in options.get("out", ())):
+            raise TypeError("an array in chunks takes no results of arithmetic: make an array of them")
         known = (np.asarray(one) if isinstance(one, Chunked) else one for one in inputs)
         return getattr(ufunc, method)(*known, **options)
 
@@ -182,6 +191,13 @@ class Chunked(np.lib.mixins.NDArrayOperatorsMixin):
     def __deepcopy__(self, memo: dict) -> "Chunked":
         # A duplicate of a layer: nobody writes into it, so that both may share the file.
         return self
+
+    def __copy__(self) -> "Chunked":
+        return self
+
+    def __reduce__(self) -> tuple:
+        # The file has no name by which another process could find it.
+        return np.asarray, (np.asarray(self),)
 
 
 def _is_plain(index: Any) -> bool:
@@ -242,7 +258,8 @@ class Kept:
         self._touched: list[list[int]] = []
         self._there: set[tuple[int, int]] = set()
         self._busy = threading.RLock()
-        weakref.finalize(self, _drop, id(self))
+        self.number = next(_numbers)
+        weakref.finalize(self, _forget, self.number).atexit = False
 
     # Writing
 
@@ -300,7 +317,7 @@ class Kept:
                 self._compress(self._at)
                 self._there.add(self._at)
                 self._at = None
-                _drop(id(self))
+                _forget(self.number)
             if close:
                 self._slab = None
 
@@ -334,8 +351,12 @@ class Kept:
 
     def read(self, places: Sequence[range]) -> np.ndarray:
         """Return the voxels at some indices along each axis, all in one array."""
-        if self._at is not None:
+        # A chunk that is written meanwhile may take the place of another in the file.
+        with self._busy:
             self.settle(close=False)
+            return self._read(places)
+
+    def _read(self, places: Sequence[range]) -> np.ndarray:
         if not all(len(one) for one in places):
             return np.zeros([len(one) for one in places], self.dtype)
         low = [min(one[0], one[-1]) for one in places]
@@ -357,8 +378,9 @@ class Kept:
         return self._lately(hull)[tuple(picked)].copy()
 
     def _lately(self, hull: tuple[slice, ...]) -> np.ndarray:
-        key = (id(self), *((one.start, one.stop) for one in hull))
+        key = (self.number, *((one.start, one.stop) for one in hull))
         with _lock:
+            _purge()
             if key in _recent:
                 _recent.move_to_end(key)
                 return _recent[key]
@@ -381,8 +403,22 @@ def _cut(whole: slice, size: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
-def _drop(number: int) -> None:
-    """Forget what was read of an array that is gone, or was written since."""
-    with _lock:
-        for key in [key for key in _recent if key[0] == number]:
+def _forget(number: int) -> None:
+    """Forget what was read of an array that is gone, or was written since.
+
+    Never waits: it is called wherever memory is collected, also in a thread that holds the lock.
+    """
+    _gone.append(number)
+    if _lock.acquire(blocking=False):
+        try:
+            _purge()
+        finally:
+            _lock.release()
+
+
+def _purge() -> None:
+    """Let go of the readings that are to be forgotten; only with the lock."""
+    while _gone:
+        number = _gone.popleft()
+        for key in [key for key in list(_recent) if key[0] == number]:
             del _recent[key]

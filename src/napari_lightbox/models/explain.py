@@ -129,9 +129,10 @@ def attribute(
     Notes
     -----
     Memory: one window's activations and their gradients, about three times those of a prediction, and four images of
-    the working grid. Passes through each network for each window that reaches into the region: 1 (gradient),
-    ``steps + 2`` (integrated gradients; without steps as many as it takes), 2 (Grad-CAM; 1 for every other window),
-    and of occlusion as many as patches touch it, for each channel.
+    the working grid; of integrated gradients without steps, the input of up to 32 windows more. Passes through each
+    network for each window that reaches into the region: 1 (gradient), ``steps + 2`` (integrated gradients; without
+    steps as many as it takes), 2 (Grad-CAM; 1 for every other window), and of occlusion as many as patches touch it,
+    for each channel.
 
     Examples
     --------
@@ -235,8 +236,12 @@ class _Maps:
 
     def run(self, value: int) -> None:
         """Compute every frame that has something of the region."""
+        from ._attribution_path import NODES
+
         job = self.job
-        passes = {"integrated_gradients": (self.choices.get("steps") or -2) + 2, "occlusion": 0}.get(self.method, 1)
+        # Steps that are needed beyond the first ones are counted as they come.
+        steps = self.choices.get("steps") or NODES
+        passes = {"integrated_gradients": steps + 2, "occlusion": 0}.get(self.method, 1)
         for place, number in enumerate(job.frames):
             if not self.where[number].any():
                 self.figures.append({"target": 0.0, "baseline": None, "sum": 0.0})

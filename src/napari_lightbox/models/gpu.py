@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from ..progress import Cancelled
+
 # Share of what is free that windows may take; sums of all classes lie on the device, too.
 _SHARE = 0.4
 # More windows at once than this keep no GPU busier, and a cancel waits for all of them.
@@ -33,7 +35,7 @@ def windows_at_once(ask: Callable[[torch.Tensor], object], shape: Sequence[int],
     Returns
     -------
     int
-        At least 1; 1 where even a single window does not fit, which whoever runs it deals with.
+        At least 1; 1 where even a single window does not fit or the network fails, which whoever runs it deals with.
     """
     free = torch.cuda.mem_get_info(device)[0]
     torch.cuda.reset_peak_memory_stats(device)
@@ -41,7 +43,9 @@ def windows_at_once(ask: Callable[[torch.Tensor], object], shape: Sequence[int],
     try:
         answer = ask(torch.zeros((1, *shape), device=device))
         torch.cuda.synchronize(device)
-    except torch.cuda.OutOfMemoryError:
+    except Cancelled:
+        raise
+    except Exception:  # whatever a network says; it is told of the first window
         torch.cuda.empty_cache()
         return 1
     del answer
@@ -102,7 +106,9 @@ def arrange(network: nn.Module, *, channels_last: bool) -> None:
     for weight in network.parameters():
         order = _order(weight, channels_last)
         if order is not None and not weight.is_contiguous(memory_format=order):
-            weight.data = weight.data.contiguous(memory_format=order)
+            # Outside of inference mode, or no gradient could go through it any more: explanations want them.
+            with torch.inference_mode(False):
+                weight.data = weight.data.contiguous(memory_format=order)
 
 
 def arranged(x: torch.Tensor) -> torch.Tensor:

@@ -92,6 +92,8 @@ def bias_correction(
     """
     image = _check.image(image)
     image = image.astype(np.float32) if image.dtype == bool else image
+    shape = image.shape
+    image, spacing, mask = _deep(image, spacing, mask)
     field = _field_of(image, spacing, shrink, threshold, mask, (levels, iterations, convergence, control_spacing))
     result = np.empty(image.shape, image.dtype)
 
@@ -101,7 +103,7 @@ def bias_correction(
             result[slab] = into(part / field(slab), part)
 
     _tiles.run(work, _tiles.slabs(image.shape, _SLAB), "slabs")
-    return result
+    return result.reshape(shape)
 
 
 def bias_estimate(
@@ -143,6 +145,8 @@ def bias_estimate(
     [1.0, 1.0, 1.0, 1.0]
     """
     image = _check.image(image)
+    shape = image.shape
+    image, spacing, mask = _deep(image, spacing, mask)
     field = _field_of(image, spacing, shrink, threshold, mask, (levels, iterations, convergence, control_spacing))
     result = np.empty(image.shape, np.float32)
 
@@ -150,12 +154,22 @@ def bias_estimate(
         result[slab] = field(slab)
 
     _tiles.run(work, _tiles.slabs(image.shape, _SLAB), "slabs")
-    return result
+    return result.reshape(shape)
 
 
-def _field_of(image: np.ndarray, spacing, shrink, threshold, mask, wanted: tuple) -> Callable[[slice], np.ndarray]:
-    """Fit the field and return what gives it for a slab of the first axis."""
+def _deep(image: np.ndarray, spacing, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return image, steps and mask without the first axes where these have one voxel: slabs could not be cut there."""
     steps = _check.steps(spacing, image.ndim)
+    if mask is not None:
+        mask = _check.labels(mask, "mask")
+        _check.same_shape(image, mask, ("image", "mask"))
+    first = next((axis for axis, n in enumerate(image.shape[:-1]) if n > 1), image.ndim - 1)
+    single = (0,) * first
+    return image[single], steps[first:], None if mask is None else mask[single]
+
+
+def _field_of(image: np.ndarray, steps, shrink, threshold, mask, wanted: tuple) -> Callable[[slice], np.ndarray]:
+    """Fit the field and return what gives it for a slab of the first axis."""
     fitted = _Fitted(image, steps, shrink)
     settings = _settings(fitted, steps, *wanted)
     fitted.gather(image, _region(image, threshold, mask))
@@ -261,9 +275,6 @@ def _factors(shape: tuple[int, ...], steps: np.ndarray, shrink) -> tuple[int, ..
 
 def _region(image: np.ndarray, threshold, mask) -> Callable[[tuple[slice, ...]], np.ndarray]:
     """Return what says, for a block of the image, which voxels are fitted: above 0, finite, bright, and in the mask."""
-    if mask is not None:
-        mask = _check.labels(mask, "mask")
-        _check.same_shape(image, mask, ("image", "mask"))
     low, high = span(image)
     if low < 0:
         remarks.note(

@@ -19,6 +19,8 @@ _KEY = ("any",)
 _SLAB = 1 << 20
 # Points that are looked for at once: by a tree, and in cells.
 _POINTS, _FEW = 1 << 13, 1 << 11
+# Points that a tree is asked for first, because several may be equally near but for their last digit.
+_TIED = 4
 # Voxels of a cell along an axis, where they are cubes; a block has four cells along each axis. That a point's place in
 # its cell fits into ten bits an axis, and a voxel's number into single precision, are limits.
 _EDGE, _MOST_EDGE, _MOST_WIDE = 6, 1023, 1 << 24
@@ -164,12 +166,19 @@ def _by_tree(wanted: np.ndarray, others: np.ndarray, spacing: tuple[float, ...])
 
     tree = cKDTree(others * spacing)
     found = np.empty(len(wanted))
+    # What the tree may be wrong by, as it knows rounded places in mm: it does not tell which of such is the nearest.
+    slack = 1e-14 * float((np.maximum(wanted.max(axis=0), others.max(axis=0)) * spacing).max())
 
     def work(part: slice) -> None:
-        near = others[tree.query(wanted[part] * spacing)[1]]
-        # From whole steps, so that no digit of a place is lost.
-        steps = np.square((wanted[part] - near) * spacing)
-        found[part] = np.sqrt(steps[:, 0] + steps[:, 1] + steps[:, 2])
+        todo, count = np.arange(part.start, part.stop), _TIED
+        while len(todo):
+            asked = min(count, len(others))
+            away, near = (each.reshape(-1, asked) for each in tree.query(wanted[todo] * spacing, asked))
+            # From whole steps, so that no digit of a place is lost.
+            steps = np.square((wanted[todo, None] - others[near]) * spacing)
+            found[todo] = np.sqrt((steps[..., 0] + steps[..., 1] + steps[..., 2]).min(axis=1))
+            todo = todo[away[:, -1] <= away[:, 0] + slack] if asked < len(others) else todo[:0]
+            count *= 8
 
     _tiles.run(work, _tiles.slabs((len(wanted),), _POINTS), "points")
     return found

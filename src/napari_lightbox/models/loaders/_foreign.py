@@ -1,7 +1,7 @@
 """What of a MONAI bundle is not understood here: what MONAI would run of it, and running that with the user's trust.
 
 With trust, MONAI's own parser makes the network, the transforms and the inferer of what the bundle says, and that runs
-code: expressions, and the bundle's own scripts. Trust goes by the SHA-256 of all that can run, and of the weights. What
+code: expressions, and the bundle's own scripts. Trust goes by the SHA-256 of all files but pictures. What
 no bundle needs is refused in any case, so that a mistake costs less: names outside of MONAI, torch, numpy and the
 bundle's own scripts, hidden names, other files, compiled code.
 """
@@ -33,6 +33,9 @@ _OURS = {
 }
 _PACKAGES = ("monai", "torch", "numpy", "ignite", "scipy", "skimage")
 _COMPILED = re.compile(r"\.(so(\.\d+)*|dll|dylib|pyd|pyc)$", re.IGNORECASE)
+_SCRIPTS = (".py", ".pyw")
+# Images and texts for readers, which may be many beside a bundle, and are never taken for code or settings.
+_PICTURE = re.compile(r"\.(nii|nii\.gz|dcm|nrrd|mha|png|jpe?g|gif|md)$", re.IGNORECASE)
 # What programs that do harm begin with, and what no description of an image's way does.
 _NEVER = {
     "eval", "exec", "compile", "open", "getattr", "setattr", "delattr", "globals", "locals", "vars", "breakpoint",
@@ -148,8 +151,10 @@ def _strange(names: Sequence[str]) -> str | None:
     return next((name for name in names if "__" in name or name in _NEVER), None)
 
 
-def sha256_of(folder: Path, weights: Path) -> str:
-    """Return the SHA-256 of everything of a bundle that may run or decide: configurations, scripts, weights.
+def hashes(folder: Path, weights: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a bundle that may run or decide, by its place: of all but pictures.
+
+    Scripts may open any other file, and to open one may be to run it.
 
     Raises
     ------
@@ -167,25 +172,50 @@ def sha256_of(folder: Path, weights: Path) -> str:
             path = here / name
             if _COMPILED.search(name):
                 raise FileError(f"the bundle {folder} holds compiled code ({name}), which is never run, trusted or not")
-            code = path.suffix in (".py", ".pyw") or path.is_dir() or here.name == "configs"
+            code = path.suffix in _SCRIPTS or path.is_dir() or here.name == "configs"
             if code and path.is_symlink():
                 raise FileError(f"the bundle {folder} holds a link ({name}) to code elsewhere: copy the file there")
-            if path.is_file() and code and path != weights:
+            if path.is_file() and path != weights and (code or not _PICTURE.search(name)):
                 found.append(path)
-    lines = sorted(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}" for path in found)
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in found}
+
+
+def sha256_of(known: Mapping[str, str]) -> str:
+    """Return the one SHA-256 of a bundle, of those of its files."""
+    lines = sorted(f"{place} {one}" for place, one in known.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def scripts_in(known: Mapping[str, str]) -> dict[str, str]:
+    """Return the SHA-256 of a bundle's scripts, of those of all its files."""
+    return {place: one for place, one in known.items() if place.endswith(_SCRIPTS)}
+
+
+def _require_unchanged(folder: Path, scripts: Mapping[str, str]) -> None:
+    """Refuse scripts that are others than those that were trusted."""
+    paths = [path for path in folder.rglob("*") if path.suffix in _SCRIPTS and path.is_file()]
+    places = {path.relative_to(folder).as_posix(): path for path in paths}
+    places = {place: path for place, path in places.items() if not {"__pycache__", ".git"} & {*place.split("/")}}
+    if {place: file_sha256(path) for place, path in places.items()} != scripts:
+        raise FileError(f"the scripts of the bundle {folder} changed since it was loaded: load it again")
 
 
 # Running it -----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def scripts_of(folder: Path) -> Iterator[None]:
+def scripts_of(folder: Path, scripts: Mapping[str, str]) -> Iterator[None]:
     """Let the bundle's own scripts be imported, and only its own: those of another bundle may have the same names.
 
     Nothing compiled is taken from the folder or left in it.
+
+    Raises
+    ------
+    FileError
+        If they have another SHA-256 than `scripts` says: imported late, they would run without trust.
     """
     with _LOCK, tempfile.TemporaryDirectory(prefix="lightbox-") as cache:
+        _require_unchanged(folder, scripts)
         before = sys.path[:], sys.pycache_prefix
         own = own_modules(folder)
         hidden = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in own}
@@ -212,6 +242,8 @@ class Parsed:
         The bundle.
     where : str
         What errors begin with.
+    scripts : mapping of str to str
+        SHA-256 of its scripts, which were trusted.
     keys : tuple of str
         What the images are called before the network, in the order of the channels; one name for all together.
     before, after : callable or None
@@ -224,6 +256,7 @@ class Parsed:
 
     folder: Path
     where: str
+    scripts: Mapping[str, str]
     keys: tuple[str, ...] = ("image",)
     before: Callable | None = None
     after: Callable | None = None
@@ -235,13 +268,16 @@ class Parsed:
         part = getattr(self, what)
         if part is None:
             return given[0]
-        with telling(f"{self.where}: MONAI failed while it ran its {_SPOKEN[what]}"), scripts_of(self.folder):
+        with (
+            telling(f"{self.where}: MONAI failed while it ran its {_SPOKEN[what]}"),
+            scripts_of(self.folder, self.scripts),
+        ):
             return part(*given)
 
     def step(self, transform: Callable, held: Any) -> Any:
         """Apply one transform of the preprocessing."""
         name = type(transform).__name__
-        with telling(f"{self.where}: MONAI failed while it ran {name}"), scripts_of(self.folder):
+        with telling(f"{self.where}: MONAI failed while it ran {name}"), scripts_of(self.folder, self.scripts):
             return transform(held)
 
 
@@ -283,7 +319,9 @@ def image_keys(config: Config) -> tuple[str, ...]:
     return ("image",)
 
 
-def parse(config: Config, folder: Path, roots: Sequence[str], network: str | None) -> Parsed:
+def parse(
+    config: Config, folder: Path, scripts: Mapping[str, str], roots: Sequence[str], network: str | None
+) -> Parsed:
     """Let MONAI's parser make the transforms and what else `roots` names; only of bundles that are trusted.
 
     Raises
@@ -299,11 +337,12 @@ def parse(config: Config, folder: Path, roots: Sequence[str], network: str | Non
         # Images stay in the computer's memory; where the network runs is the user's choice.
         tree["device"] = "$torch.device('cpu')"
     parser = bundle.ConfigParser(tree)
-    with telling(f"{config.where}: MONAI cannot make of it what it says"), scripts_of(folder):
+    with telling(f"{config.where}: MONAI cannot make of it what it says"), scripts_of(folder, scripts):
         made = {name: parser.get_parsed_content(name) for name in roots if name in tree}
     return Parsed(
         folder,
         config.where,
+        scripts,
         image_keys(config),
         made.get("preprocessing"),
         made.get("postprocessing"),

@@ -369,19 +369,23 @@ def load(bundle: Bundle, trust: bool, fill: Callable) -> "tuple[Card, torch.nn.M
     MissingPart
         If torch is not installed; or MONAI, where only it can build the network.
     """
+    # Before they are read: what is trusted is what was read.
+    said = [file_sha256(bundle.metadata), file_sha256(bundle.inference)]
     content = _read(bundle)
     card, path = content.card, content.card.weights_path()
     name = card.architecture["name"]
     parsed = None
     if content.missed:
-        sha256 = _foreign.sha256_of(bundle.folder, path)
+        known = _foreign.hashes(bundle.folder, path)
+        if [known[one.relative_to(bundle.folder).as_posix()] for one in (bundle.metadata, bundle.inference)] != said:
+            raise FileError(f"the bundle {bundle.folder} changed while it was read: load it again")
+        sha256, scripts = _foreign.sha256_of(known), _foreign.scripts_in(known)
         check_trust(card.name, sha256, trust, _described(content.missed))
-        parsed = _foreign.parse(content.config, bundle.folder, _roots(content), content.network)
+        parsed = _foreign.parse(content.config, bundle.folder, scripts, _roots(content), content.network)
         card = replace(card, rules=replace(card.rules, parsed=parsed))
         trust = True
     else:
-        together = [file_sha256(path), file_sha256(bundle.metadata), file_sha256(bundle.inference)]
-        sha256 = hashlib.sha256("".join(together).encode()).hexdigest()
+        sha256 = hashlib.sha256("".join([file_sha256(path), *said]).encode()).hexdigest()
     if path.suffix == ".ts":
         module = _script(card, path, trust=None if content.missed else trust)
     else:

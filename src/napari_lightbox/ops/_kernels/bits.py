@@ -4,7 +4,7 @@ Explicit vectors of LLVM do what a loop over 64 voxels means, in a handful of in
 (AVX-512) or moves the signs of bytes into a word (SSE2, AVX2), and in more where it has neither.
 
 Importing this module needs numba. What is changed here changes the kernels that use it: their numbers (in `flood`,
-`sums` and `surface`) must be changed with it, as compiled code is kept on disk under their names.
+`grow`, `runs`, `sums` and `surface`) must be changed with it, as compiled code is kept on disk under their names.
 """
 
 from collections.abc import Callable

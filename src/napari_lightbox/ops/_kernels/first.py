@@ -9,7 +9,7 @@ whether the window must grow. `adaptive.first_2` is the plain twin, which writes
 
 Cost
 ----
-For a vector of voxels 20 minima and maxima, 7 steps to decide, 10 loads and 2 stores; a quarter of the minima and
+For a vector of voxels 20 minima and maxima, 7 steps to decide, 10 loads and 2 stores; a tenth of the minima and
 maxima more, as columns are 16 rows high so that what they read stays in the nearest cache. A picture is read as three
 planes that are the same one.
 

@@ -12,7 +12,14 @@ one. Where it would read beyond the end of a row, a column is copied with its bo
 Types are worked on as they are, fractions too: a comparison of the first vector of a row with its last one tells
 whether there is a NaN in either. So nothing is turned into whole numbers and back.
 
-What it builds on, and how it differs from separable sorting networks: see `median`; the comparisons are the same.
+What it builds on: see `median`; the comparisons are the same.
+
+How it differs from separable sorting networks
+----------------------------------------------
+As `median` does, whose words on US 11,756,175 hold here, too: voxels are sorted along rows only. Two whole rows are
+merged, and what can be the value of neither of their two windows is forgotten, along that one axis. The result is
+picked from two sorted lists. Nothing is merged along columns and then along rows, nothing is sorted along diagonals,
+and no tile of windows shares more than these two rows.
 
 Cost
 ----

@@ -27,7 +27,7 @@ Cost
 
 Limits
     Whole numbers of 64 bits are left to numpy. NaN and infinite values belong to no window: they are left out, and
-    not counted. At most 2^34 voxels in a call.
+    not counted. At most 2^31 voxels in a call.
 
 Importing this module needs numba. Whoever changes a kernel changes the number in its name too: compiled code is kept
 on disk under that name.

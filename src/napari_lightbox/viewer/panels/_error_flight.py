@@ -5,7 +5,7 @@ import numpy as np
 from ..layers import plain
 from ..runner import main_window
 from ._pane import main_canvas
-from ._quiet import aim, quieten
+from ._quiet import aim, quieten, slicing_once
 
 # Share of the canvas that an error takes at most; voxels around its deepest one that are always seen.
 _SHARE = 0.7
@@ -45,8 +45,7 @@ def fly(viewer, layer, voxel, low, high) -> np.ndarray:
     dims = viewer.dims
     axes = list(range(dims.ndim - layer.ndim, dims.ndim))
     wanted = [_on_slider(dims.range[axis], at) for axis, at in zip(axes, point, strict=True)]
-    # napari slices for either of two events, and would slice twice.
-    with dims.events.current_step.blocker(getattr(viewer, "_update_layers", None)):
+    with slicing_once(viewer):
         dims.set_point(axes, wanted)
         if not np.allclose([dims.point[axis] for axis in axes], wanted):
             # By rounding, a slider may end one slice early and draw the point back; it does so once.

@@ -139,6 +139,13 @@ class Versus(Pair):
         """Return None: no decision paints anything."""
         return None
 
+    def paint(self, which: int, row: dict, value: int) -> None:
+        """Raise `InputError`: of what has changed between two predictions nothing says which of three to mend."""
+        raise InputError(
+            "two predictions are compared here, and nothing is painted: choose none as the second one, and find errors "
+            "again"
+        )
+
 
 class Compare:
     """Finds changed voxels, or counts all anew where most have changed. Call it in the background."""

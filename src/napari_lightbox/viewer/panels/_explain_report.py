@@ -57,7 +57,8 @@ class Findings(QWidget):
         """Keep a sweep with its pictures and the filters that were tried."""
         one = found.sweep
         heading = f"{one.perturbation.title}: {one.model} on {one.image}"
-        self.keep(id(found), heading, partial(sweeps.panels, one, mended=mended, at=at, pictures=found.pictures))
+        # The identity of what is kept: that of anything else may be another's by and by.
+        self.keep(id(one), heading, partial(sweeps.panels, one, mended=mended, at=at, pictures=found.pictures))
 
     def keep_maps(self, volumes: tuple[Volume, ...], images: tuple[Volume, ...], region: Volume | None) -> None:
         """Keep maps of attribution."""
@@ -73,7 +74,8 @@ class Findings(QWidget):
         def parts() -> list[str]:
             return network.panels(volumes, None if image is None else steady(image))
 
-        self.keep(tuple(one.name for one in volumes), heading, parts)
+        # The same layer of another image, and what is seen from another place, have the same name.
+        self.keep(repr([(one.name, one.history[-1]) for one in volumes]), heading, parts)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -86,11 +88,16 @@ class Findings(QWidget):
         for widget in (self.button, self.clear_button):
             widget.setEnabled(bool(count) and not self.dock.bar.running)
 
+    def _title(self) -> str:
+        card = self.dock.case.card
+        # What was found stays when no model is chosen any more.
+        return "Explanation" if card is None else f"Explanation of {card.name}"
+
     # Writing ------------------------------------------------------------------------------------------------------
 
     def write(self, path: Path) -> None:
         """Write the page, in the background."""
-        kept, title = list(self.kept.values()), f"Explanation of {self.dock.case.card.name}"
+        kept, title = list(self.kept.values()), self._title()
 
         def work() -> Path:
             return write_explanation(Path(path), title, [Section(name, tuple(make())) for name, make in kept])
@@ -99,7 +106,7 @@ class Findings(QWidget):
 
     def _ask(self) -> None:
         window = main_window(self.dock.viewer)
-        proposed = file_name(f"explanation of {self.dock.case.card.name}", ".html")
+        proposed = file_name(self._title(), ".html")
         name, _ = QFileDialog.getSaveFileName(window, "Report", proposed, "Page with pictures (*.html)")
         if not name:
             return

@@ -3,6 +3,8 @@
 Nothing here changes what is drawn. Where napari or vispy are made otherwise one day, their own way is taken.
 """
 
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+
 import numpy as np
 from vispy.color import Color
 from vispy.gloo import Texture2D
@@ -21,7 +23,7 @@ class Steady(MatrixTransform):
     @property
     def matrix(self) -> np.ndarray:
         """The (4, 4) matrix."""
-        return self._matrix
+        return MatrixTransform.matrix.fget(self)
 
     @matrix.setter
     def matrix(self, value) -> None:
@@ -119,27 +121,54 @@ def quieten(qt_viewer) -> None:
     qt_viewer : QtViewer
         Widget of the canvas.
     """
-    canvas = qt_viewer.canvas
-    for visual in getattr(canvas, "layer_to_visual", {}).values():
+    # Each by itself: what is missing for the one may be there for the others.
+    for spare in (_steady, _give_plates, _keep_tables):
+        with suppress(AttributeError, TypeError):
+            spare(qt_viewer)
+
+
+def _steady(qt_viewer) -> None:
+    for visual in qt_viewer.canvas.layer_to_visual.values():
         for node in (visual.node, *visual.node.children):
             if type(node.transform) is MatrixTransform:
                 node.transform = Steady(node.transform.matrix)
-    for visuals in getattr(canvas, "_viewer_overlay_to_visual", {}).values():
+
+
+def _give_plates(qt_viewer) -> None:
+    """Give the texts of napari other boxes, which look the same."""
+    for visuals in qt_viewer.canvas._viewer_overlay_to_visual.values():
         for visual in visuals:
-            if type(getattr(visual, "box", None)) is Rectangle and type(visual.node.transform) is STTransform:
-                _give_plate(visual)
-    # Texts send the table by which they are smoothed with every draw, unless it is on the graphics card already.
-    for font in getattr(getattr(qt_viewer, "_font_manager", None), "_fonts", {}).values():
-        if isinstance(getattr(font, "_kernel", None), np.ndarray):
+            if type(getattr(visual, "box", None)) is not Rectangle or type(visual.node.transform) is not STTransform:
+                continue
+            # All that is needed is there before anything is changed.
+            plate, blend, show = Plate(), visual._on_blending_change, visual._on_box_change
+            visual.box.parent = None
+            visual.box = plate
+            blend()
+            show()
+
+
+def _keep_tables(qt_viewer) -> None:
+    """Leave the table by which a text is smoothed on the graphics card: it is sent with every draw otherwise."""
+    for font in qt_viewer._font_manager._fonts.values():
+        if isinstance(font._kernel, np.ndarray):
             font._kernel = Texture2D(font._kernel)
 
 
-def _give_plate(visual) -> None:
-    """Give a text of napari another box, which looks the same."""
-    visual.box.parent = None
-    visual.box = Plate()
-    visual._on_blending_change()
-    visual._on_box_change()
+def slicing_once(viewer) -> AbstractContextManager:
+    """Have a move of the sliders slice all layers for its last event only, where napari does so for either of two.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Itself, not a proxy of it.
+    """
+    slicing, events = getattr(viewer, "_update_layers", None), viewer.dims.events
+    others = [one[1] for one in events.point.callbacks if isinstance(one, tuple)]
+    # To block None would block all that listens.
+    if slicing is None or "_update_layers" not in others:
+        return nullcontext()
+    return events.current_step.blocker(slicing)
 
 
 def aim(qt_viewer, centre, zoom: float) -> None:
@@ -155,13 +184,17 @@ def aim(qt_viewer, centre, zoom: float) -> None:
         Pixels of the canvas for a unit of the world.
     """
     camera, canvas = qt_viewer.viewer.scene.camera, qt_viewer.canvas
-    eye = getattr(canvas, "camera", None)
-    place = getattr(eye, "_on_center_change", None)
-    enlarge = getattr(eye, "_on_zoom_change", None)
-    if place is None or enlarge is None:
+    with ExitStack() as blocked:
+        try:
+            eye, view = canvas.camera, canvas.view
+            size = np.array(view.rect.size) / zoom
+            blockers = (camera.events.center.blocker(eye._on_center_change),
+                        camera.events.zoom.blocker(eye._on_zoom_change))  # fmt: skip
+        except AttributeError:
+            view = None
+        else:
+            for one in blockers:
+                blocked.enter_context(one)
         camera.center, camera.zoom = (0.0, *centre), zoom
-        return
-    with camera.events.center.blocker(place), camera.events.zoom.blocker(enlarge):
-        camera.center, camera.zoom = (0.0, *centre), zoom
-    size = np.array(canvas.view.rect.size) / zoom
-    canvas.view.camera.rect = (*(np.array(centre[::-1]) - size / 2), *size)
+    if view is not None:
+        view.camera.rect = (*(np.array(centre[::-1]) - size / 2), *size)
