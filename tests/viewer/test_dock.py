@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 from difficult_grids import difficult_grid
 from docking import add, open_dock, press
+from napari.components import ViewerModel
 from napari.layers import Labels
+from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QScrollArea
 
 from napari_lightbox import catalogue
 from napari_lightbox.apply import apply
 from napari_lightbox.catalogue import OPERATIONS
 from napari_lightbox.geometry import Frames, Grid
 from napari_lightbox.progress import track
-from napari_lightbox.viewer import asking
+from napari_lightbox.viewer import asking, docks
 from napari_lightbox.viewer import dock as dock_module
 from napari_lightbox.viewer.layers import layer_to_volume, make_layer
 from napari_lightbox.volume import Volume
@@ -446,3 +449,22 @@ def test_a_plain_layer_in_micrometres_keeps_its_size(make_napari_viewer, qtbot):
     result = next(other for other in viewer.layers if other is not layer)
     assert np.allclose(result.scale, (0.004, 0.001, 0.001))
     assert str(result.units[0]) == "millimeter"
+
+
+def test_a_low_dock_scrolls_rather_than_squeezes(qtbot, difficult):
+    viewer = ViewerModel()
+    add(viewer, difficult)
+    dock = docks.resample(PublicOnlyProxy(viewer))
+    qtbot.addWidget(dock)
+    scroll = dock.findChild(QScrollArea)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    dock.resize(350, 800)
+    qtbot.waitUntil(lambda: scroll.verticalScrollBar().maximum() == 0, timeout=1000)
+    # The buttons stay beside the form, and a low dock keeps its rows as high as they were.
+    assert dock.apply_button.geometry().top() - scroll.geometry().bottom() < 20
+    dock.resize(350, dock.minimumSizeHint().height())
+    qtbot.waitUntil(lambda: scroll.verticalScrollBar().maximum() > 0, timeout=1000)
+    for field in dock.fields.values():
+        assert field.height() >= field.sizeHint().height()
+    assert dock.rect().contains(dock.apply_button.geometry())

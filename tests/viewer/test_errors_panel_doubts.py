@@ -17,6 +17,7 @@ from napari_lightbox.ops._rules import Rule
 from napari_lightbox.report.rules_file import read_rules, write_rules
 from napari_lightbox.viewer.layers import layer_to_volume
 from napari_lightbox.viewer.panels._error_kinds import COLOURS, MEANINGS, palette
+from napari_lightbox.viewer.panels._error_rows import KEYS
 from napari_lightbox.viewer.panels._error_work import REVIEW, voxels_of
 from napari_lightbox.viewer.panels.errors import ErrorsPanel
 from napari_lightbox.volume import Volume
@@ -252,6 +253,13 @@ def test_two_predictions_side_by_side(qtbot, tmp_path):
     assert viewer.dims.point[-3:] == pytest.approx(panel.layer.data_to_world(panel.model.rows[1]["voxel"])[-3:])
     assert not panel.fix_button.isEnabled()
     assert not panel.accept_button.isEnabled()
+    for button in (panel.accept_button, panel.fix_button):
+        assert "nothing is painted" in button.toolTip()
+    assert "nothing is painted" in panel.about.text()
+    panel.resize(350, 800)
+    panel.show()
+    assert panel.table.columnWidth(KEYS.index("what")) >= 96
+    assert not panel.table.isColumnHidden(KEYS.index("outcome"))
     for state in ("accepted", "fixed"):
         panel.decide(state)
         assert "nothing is painted" in panel.bar.message
@@ -276,6 +284,11 @@ def test_two_predictions_side_by_side(qtbot, tmp_path):
     assert score.dice_first() == pytest.approx(dice(guess, right))
     assert f"Gained {gained * ml:.3g}" in panel.score.text()
     assert "when found" in panel.score.text()
+    # Of one prediction the same buttons paint again.
+    panel.second_box.setCurrentIndex(0)
+    search(qtbot, panel)
+    assert "paint it into the prediction" in panel.fix_button.toolTip()
+    assert not panel.table.isColumnHidden(KEYS.index("kind"))
     # Outlined while compared, and as before afterwards.
     assert reference.contour == 1
     viewer.layers.remove(first)

@@ -1,18 +1,15 @@
-"""What the dock of errors is made of: thousands of rows, and a score that follows changes."""
+"""What the dock of errors is made of: thousands of rows, a score that follows changes, and room for other docks."""
 
 import time
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from qtpy.QtCore import Qt
+from test_errors_panel import click, dice, found_in, press, scene
 
 from napari_lightbox.viewer.panels._error_rows import KEYS, ErrorRows
 from napari_lightbox.viewer.panels._error_score import PREDICTED, REFERENCE, Score, changed
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> dict[int, float]:
-    labels = sorted(set(np.unique(a)) | set(np.unique(b)) - {0})
-    return {int(v): 2 * np.sum((a == v) & (b == v)) / (np.sum(a == v) + np.sum(b == v)) for v in labels if v}
 
 
 def test_ten_thousand_rows_are_sorted_at_once(qtbot):
@@ -46,3 +43,42 @@ def test_score_follows_changes(rng):
         score.update(which, at, maps[which][at])
         assert score.dice() == pytest.approx(dice(*maps))
     assert np.isnan(Score(np.zeros((2, 2), int), np.zeros((2, 2), int)).mean())
+
+
+@pytest.mark.parametrize(("button", "which"), [("fix_button", 0), ("accept_button", 1)])
+def test_an_undo_in_a_hidden_layer_is_followed(qtbot, button, which):
+    _, panel, *layers = found_in(ViewerModel(), qtbot)
+    for layer in layers:
+        layer.visible = False
+    guess, truth = scene()
+    row = panel.model.rows[0]
+    click(qtbot, panel, 0)
+    press(qtbot, getattr(panel, button))
+    decided = row["state"]
+    assert decided != "open"
+    after = panel.pair.score.dice()
+    layers[which].undo()
+    qtbot.waitUntil(lambda: row["state"] == "open", timeout=2000)
+    assert panel.pair.score.dice() == pytest.approx(dice(guess, truth))
+    assert (panel.layer.data == 1).sum() == 20
+    layers[which].redo()
+    qtbot.waitUntil(lambda: row["state"] == decided, timeout=2000)
+    assert panel.pair.score.dice() == pytest.approx(after)
+    # What is decided next does not come before what was undone.
+    layers[which].undo()
+    click(qtbot, panel, 1)
+    press(qtbot, panel.fix_button)
+    assert [one["state"] for one in panel.model.rows[:2]] == ["open", "fixed"]
+
+
+def test_the_dock_leaves_room_for_another(qtbot):
+    panel = found_in(ViewerModel(), qtbot)[1]
+    assert panel.minimumSizeHint().height() < 420
+    panel.resize(350, panel.minimumSizeHint().height())
+    panel.show()
+    for button in (panel.fix_button, panel.export_button):
+        assert panel.rect().contains(button.mapTo(panel, button.rect().bottomRight()))
+    assert panel.table.height() >= 150
+    # In a high dock the table has the room.
+    panel.resize(350, 1000)
+    qtbot.waitUntil(lambda: panel.table.height() > 300, timeout=1000)

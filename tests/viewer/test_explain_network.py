@@ -82,14 +82,19 @@ def test_the_receptive_field_follows_the_cursor(qtbot, opened):
     press(qtbot, panel, tab.look_button)
     names = [tab.table.item(row, 0).text() for row in range(tab.table.rowCount())]
     tab.table.selectRow(names.index("down.0.conv1"))
+    before = viewer.dims.range, viewer.dims.nsteps, viewer.dims.ndisplay, viewer.scene.camera.zoom
     press(qtbot, panel, tab.field_button)
     qtbot.waitUntil(lambda: tab.shapes is not None, timeout=20_000)
+    tab.follow(np.asarray(viewer.layers[0].data_to_world((-5, -5, -5))))
+    assert (viewer.dims.range, viewer.dims.nsteps, viewer.dims.ndisplay, viewer.scene.camera.zoom) == before
     assert viewer.layers[-1].name == "receptive field"
     point = np.asarray(viewer.layers[0].data_to_world(np.array(viewer.layers[0].data.shape) // 3))
     tab.follow(point)
     # 3 x 3 voxels of the network's 128 x 192, in mm of the image: within its slice, wherever that is shown.
     order = image.grid.order_for("LPS")[0]
-    box = np.asarray(tab.shapes.data[order.index(0)])
+    # One slice has one plane.
+    assert len(tab.shapes.data) == 2
+    box = np.asarray(tab.shapes.data[0])
     expected = 3 * np.array(image.grid.spacing) * (0, 64 / 128, 96 / 192)
     box = np.array([tab.shapes.data_to_world(corner) for corner in box])
     np.testing.assert_allclose(np.ptp(box, axis=0), expected[list(order)], rtol=1e-4)
@@ -156,3 +161,12 @@ def test_what_was_found_is_a_page_and_the_kernels_are_layers(qtbot, opened, tmp_
     qtbot.waitUntil(lambda: not panel.bar.running, timeout=20_000)
     qtbot.mouseClick(panel.findings.clear_button, Qt.MouseButton.LeftButton)
     assert not button.isEnabled()
+
+
+def test_the_box_of_a_receptive_field_ends_with_the_image():
+    around = np.array([[0.5, 0.5], [90, 90], [3, 3]])
+    (plane,) = _explain_network.rectangles(np.array([0.0, 10, 20]), around, (1, 64, 96))
+    assert (plane.min(0).tolist(), plane.max(0).tolist()) == ([0, 0, 17], [0, 63, 23])
+    solid = _explain_network.rectangles(np.array([1.0, 4, 10, 20]), around, (2, 8, 64, 96))
+    assert len(solid) == 3
+    assert (np.min(solid, (0, 1)).tolist(), np.max(solid, (0, 1)).tolist()) == ([1, 3.5, 0, 17], [1, 4.5, 63, 23])

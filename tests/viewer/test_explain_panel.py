@@ -165,6 +165,19 @@ def test_without_a_reference_and_by_volume(opened, qtbot):
     assert len(viewer.layers) == 2
 
 
+def test_what_does_not_break_has_nothing_to_mend(opened, qtbot):
+    _, panel, _, _ = opened
+    tab = panel.sweeps
+    tab.perturbation_box.setCurrentIndex(tab.perturbation_box.findData("intensity_shift"))
+    tab.strengths.setText("")
+    qtbot.keyClicks(tab.strengths, "1, 2")
+    press(qtbot, panel, tab.run_button)
+    assert "Does not break" in tab.about.text()
+    press(qtbot, panel, tab.mend_button)
+    assert "Nothing broke up to strength 2" in panel.bar.message
+    assert "mends most" not in panel.bar.message
+
+
 def test_options_go_to_the_operation(opened, qtbot):
     viewer, panel, image, _ = opened
     tab = panel.sweeps

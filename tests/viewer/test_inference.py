@@ -146,6 +146,19 @@ def test_the_quote_follows_every_choice(panel, qtbot):
     qtbot.waitUntil(lambda: "32 windows" in panel.cost.text(), timeout=2000)
 
 
+def test_too_little_memory_is_said_before_the_run(panel, qtbot):
+    spin = panel.options.memory
+    assert (spin.text(), spin.singleStep()) == ("half of what is free", 0.1)
+    spin.setValue(0.01)
+    assert (spin.text(), panel.options.values["memory"]) == ("0.01 GB", pytest.approx(1e7))
+    qtbot.waitUntil(lambda: "10 MB are allowed: allow more as memory" in panel.verdict.text(), timeout=2000)
+    assert "windows" in panel.cost.text()
+    assert "to stay within" not in panel.cost.text()
+    spin.setValue(0.0)
+    qtbot.waitUntil(lambda: not panel.verdict.text(), timeout=2000)
+    assert panel.options.values["memory"] is None
+
+
 # What it refuses --------------------------------------------------------------------------------------------------
 
 

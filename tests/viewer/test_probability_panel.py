@@ -14,6 +14,7 @@ from napari_lightbox import Label, Recipe, Volume
 from napari_lightbox.errors import InputError
 from napari_lightbox.geometry import Frames, Grid
 from napari_lightbox.ops import metrics
+from napari_lightbox.viewer.choosers import LayerChooser
 from napari_lightbox.viewer.layers import is_preview, layer_to_volume, volume_to_layer
 from napari_lightbox.viewer.panels import _probability_counts as counting
 from napari_lightbox.viewer.panels import _probability_mask
@@ -298,3 +299,44 @@ def test_a_closed_dock_takes_its_mask_along(make_napari_viewer, qtbot, rng):
     viewer.window.remove_dock_widget(dock)
     qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=5000)
     viewer.dims.set_current_step(0, 1)
+
+
+def test_it_begins_with_the_probability_of_a_class_and_says_so_of_an_uncertainty(qtbot, rng):
+    probability, _ = volumes(rng)
+    viewer = ViewerModel()
+    add(viewer, probability)
+    step = {"operation": "predict", "parameters": {"result": "uncertainty"}}
+    doubt = Volume(probability.data, probability.grid, "probability", "scan doubt", history=(step,))
+    add(viewer, doubt)
+    add(viewer, Volume(np.zeros(SHAPE, np.int16), probability.grid, name="scan"))
+    panel = ProbabilityPanel(PublicOnlyProxy(viewer))
+    qtbot.addWidget(panel)
+    assert panel.probability_box.layer.name == "p(lung)"
+    panel.probability_box.choose(viewer.layers["scan doubt"])
+    qtbot.waitUntil(lambda: panel.counts is not None, timeout=10_000)
+    assert "not the probability of a class" in panel.figures.text()
+    panel.probability_box.choose(viewer.layers["p(lung)"])
+    qtbot.waitUntil(lambda: panel.figures.text().startswith("Without"), timeout=10_000)
+
+
+def test_names_of_results_are_told_apart_in_a_narrow_dock(qtbot):
+    viewer = ViewerModel()
+    start = "example_ct \u00b7 resample \u00b7 ct-regions with much more"
+    for end in ("p(bone)", "p(lung)", "uncertainty"):
+        viewer.add_image(np.zeros((1, 4, 4)), name=f"{start} {end}")
+    box = LayerChooser(viewer, ("image",))
+    qtbot.addWidget(box)
+    box.setToolTip("<qt>Which one</qt>")
+    seen = set()
+    for index in range(3):
+        box.setCurrentIndex(index)
+        name = box.currentText()
+        assert box.shortened(150).endswith(name[-4:])
+        assert box.fontMetrics().horizontalAdvance(box.shortened(150)) <= 150
+        assert (name in box.toolTip(), "Which one" in box.toolTip()) == (True, True)
+        assert box.itemData(index, Qt.ItemDataRole.ToolTipRole) == name
+        seen.add(box.shortened(150))
+    assert len(seen) == 3
+    assert box.view().textElideMode() == Qt.TextElideMode.ElideMiddle
+    box.resize(170, 24)
+    assert not box.grab().isNull()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from difficult_grids import difficult_grid
 from napari._qt import qt_viewer as napari_qt
+from napari.components import ViewerModel
 from npe2 import PluginManager
 from qtpy.QtWidgets import QFileDialog
 
@@ -236,3 +237,10 @@ def test_pictures_stay_with_napari(scene, tmp_path):
     assert writer.command.startswith("napari.")
     writer, _ = PluginManager.instance().get_writer(str(tmp_path / "a.nii.gz"), ["image"])
     assert writer.command.startswith("napari-lightbox.")
+
+
+def test_the_dock_may_be_narrow(qtbot):
+    panel = SavePanel(ViewerModel())
+    qtbot.addWidget(panel)
+    assert panel.minimumSizeHint().width() <= 330
+    assert panel.sizeHint().width() <= 330

@@ -51,6 +51,13 @@ def test_closing_the_dock_releases_everything(planes, qtbot):
     grid = flipped_grid()
     viewer, panel = planes(image_on(grid), labels_on(grid))
     layer = viewer.layers["organs"]
+    # Hidden by the button of its title bar, it takes the crosshair along, which nothing could switch off then.
+    line = panel._room["crosshair"]._line
+    assert line.visible
+    panel.parentWidget().hide()
+    assert not line.visible
+    panel.parentWidget().show()
+    qtbot.waitUntil(lambda: line.visible, timeout=5000)
     models = [weakref.ref(pane.model) for pane in panel.panes.values()]
     twins = [weakref.ref(one().layers[1]) for one in models]
     callbacks = len(viewer.mouse_drag_callbacks)

@@ -279,7 +279,8 @@ def _run_apply(args: argparse.Namespace) -> int:
     for note in result.history[-1].get("notes", ()):
         print(typed(note))
     if recipe is not None:
-        print(f"{Recipe.of(result).save(recipe)}: recipe of {len(result.history)} steps")
+        steps = len(result.history)
+        print(f"{Recipe.of(result).save(recipe)}: recipe of {steps} step{'s' * (steps != 1)}")
     return 0
 
 

@@ -65,6 +65,31 @@ def budget(memory: float | None) -> float:
     return math.inf if free is None else free * (SHARE if memory is None else memory)
 
 
+def refusal(needed: float, memory: float | None, allowed: float | None, kind: str) -> str | None:
+    """Say why a prediction does not fit into memory, and what helps; None where it fits.
+
+    Parameters
+    ----------
+    needed : float
+        Bytes.
+    memory : int or float or None
+        As the caller gave it.
+    allowed : float or None
+        Bytes that it stands for; where `memory` is None, what is free, None where that is not known.
+    kind : str
+        What the model gives: ``"image"`` has no probabilities that could be left out.
+    """
+    if allowed is None or needed <= allowed:
+        return None
+    remedy = "crop or resample the image"
+    if kind != "image":
+        remedy = f"keep fewer probabilities, or {remedy}"
+    said = f"{human_bytes(allowed)} are free"
+    if memory is not None:
+        said, remedy = f"{human_bytes(allowed)} are allowed", f"allow more as memory, {remedy}"
+    return f"the prediction needs about {human_bytes(needed)} of memory and {said}: {remedy}"
+
+
 @dataclass(frozen=True)
 class Bill:
     """How a prediction is kept within its budget, and what it then needs.
@@ -107,7 +132,7 @@ class Bill:
         if self.on_disk:
             found.append("probabilities are kept on disk, in a temporary file that is gone with the last of them")
         if len(self.blocks) > 1:
-            found.append(f"the plane is divided into {len(self.blocks)} parts to stay within the memory allowed")
+            found.append(f"the plane is divided into {len(self.blocks)} parts to need less memory")
         return tuple(found)
 
 

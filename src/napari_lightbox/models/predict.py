@@ -365,16 +365,11 @@ class Work:
         """Work out how the memory allowed is kept; refuse what cannot be done in it."""
         options = self.plan.options
         self.bill = self.draw_up(classes)
-        free, needed, memory = free_memory(), self.bill.memory_bytes, self.asked["memory"]
-        allowed = self.most if memory is not None else free
-        if self.asked["check"] and allowed is not None and needed > allowed:
-            remedy = "crop or resample the image" if options.kind == "image" else (
-                "keep fewer probabilities, or crop or resample the image"
-            )  # fmt: skip
-            said = f"{human_bytes(allowed)} are free"
-            if memory is not None:
-                said, remedy = f"{human_bytes(allowed)} are allowed", f"allow more as memory, {remedy}"
-            raise InputError(f"the prediction needs about {human_bytes(needed)} of memory and {said}: {remedy}")
+        memory = self.asked["memory"]
+        allowed = self.most if memory is not None else free_memory()
+        refused = cost.refusal(self.bill.memory_bytes, memory, allowed, options.kind)
+        if self.asked["check"] and refused:
+            raise InputError(refused)
 
     def draw_up(self, classes: int) -> cost.Bill:
         """Return what it needs with a number of classes."""

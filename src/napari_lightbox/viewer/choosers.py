@@ -1,15 +1,19 @@
 """Lists of the open layers that may stand for an argument."""
 
 from collections.abc import Callable
+from html import escape
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QWidget
+from napari.layers import Layer
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QStyle, QStyledItemDelegate, QStyleOptionComboBox, QStylePainter, QWidget
 
 from .layers import is_preview, layer_kind, layer_record, plain
 
 # Which types of layers may stand for an argument of a role.
 KINDS = {"image": ("image",), "labels": ("labels",), "seeds": ("points",)}
 KINDS |= {"volume": ("image", "labels"), "voxels": ("image", "labels")}
+# Pixels of the room for a name that stay free.
+_FREE = 4
 
 
 class LayerChooser(QComboBox):
@@ -27,6 +31,12 @@ class LayerChooser(QComboBox):
         Offer "none" first.
     accepts : callable, optional
         Further test a layer must pass. Colour (RGB) pictures never do.
+    rank : callable, optional
+        Gives a number for a layer, the smaller the better it is to begin with; without it probabilities come last.
+
+    Notes
+    -----
+    Names that do not fit lose their middle, as results of one image differ at the end; the tooltip has them whole.
     """
 
     layer_changed = Signal()
@@ -38,10 +48,15 @@ class LayerChooser(QComboBox):
         *,
         optional: bool = False,
         accepts: Callable | None = None,
+        rank: Callable[[Layer], int] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._viewer, self._kinds, self._optional, self._accepts = plain(viewer), tuple(kinds), optional, accepts
+        self._rank, self._about = rank or _is_probability, ""
+        # That of menus does not shorten names.
+        self.setItemDelegate(QStyledItemDelegate(self))
+        self.view().setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
         events = self._viewer.layers.events
@@ -50,6 +65,8 @@ class LayerChooser(QComboBox):
         self._named: list = []
         self._refresh()
         self._prefer_active()
+        self._tell()
+        self.currentIndexChanged.connect(self._tell)
         self.currentIndexChanged.connect(lambda _: self.layer_changed.emit())
 
     def _candidates(self) -> list:
@@ -77,17 +94,19 @@ class LayerChooser(QComboBox):
         self.clear()
         for name, key in entries:
             self.addItem(name, key)
+            self.setItemData(self.count() - 1, name, Qt.ItemDataRole.ToolTipRole)
         index = self.findData(chosen) if chosen is not None else -1
         self.setCurrentIndex(index if index >= 0 else self._first_choice(layers, len(entries)))
         self.blockSignals(False)
+        self._tell()
         if self.currentData() != chosen:
             self.layer_changed.emit()
 
     def _first_choice(self, layers: list, count: int) -> int:
-        """Return the entry to start from: what is seen and no model's probability, if there is such a layer."""
+        """Return the entry to start from: that of the best rank, if possible one that is seen."""
         if self._optional or not layers:
             return 0 if count else -1
-        return min(range(count), key=lambda i: (_is_probability(layers[i]), not layers[i].visible, i))
+        return min(range(count), key=lambda i: (self._rank(layers[i]), not layers[i].visible, i))
 
     def _follow_names(self, layers: list) -> None:
         for layer in self._named:
@@ -100,8 +119,33 @@ class LayerChooser(QComboBox):
 
     def _prefer_active(self) -> None:
         active = self._viewer.layers.selection.active
-        if active is not None and not self._optional and not _is_probability(active):
+        if active is not None and not self._optional and not self._rank(active):
             self.choose(active)
+
+    def setToolTip(self, text: str) -> None:  # noqa: N802 - Qt's name
+        """Say what the layer is for, below its whole name."""
+        self._about = text.removeprefix("<qt>").removesuffix("</qt>")
+        self._tell()
+
+    def _tell(self, _=None) -> None:
+        parts = (f"<b>{escape(self.currentText())}</b>" if self.currentText() else "", self._about)
+        super().setToolTip(f"<qt>{'<br>'.join(part for part in parts if part)}</qt>" if any(parts) else "")
+
+    def paintEvent(self, event) -> None:  # noqa: N802 - Qt's name
+        """Draw the box with the name shortened in the middle."""
+        painter, option = QStylePainter(self), QStyleOptionComboBox()
+        self.initStyleOption(option)
+        room = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
+        )
+        option.currentText = self.shortened(room.width())
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
+    def shortened(self, width: int) -> str:
+        """Return the chosen name as it is drawn in so many pixels."""
+        # Styles keep a little of the room free on both sides.
+        return self.fontMetrics().elidedText(self.currentText(), Qt.TextElideMode.ElideMiddle, width - _FREE)
 
     def choose(self, layer) -> None:
         """Select a layer; one that is not in the list changes nothing."""

@@ -7,7 +7,19 @@ from typing import Any
 
 import SimpleITK  # noqa: F401 - loading it holds the interpreter for 0.2 s: rather when a dock opens than in a job
 from napari.layers import Image, Layer
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from ..apply import WHOLE, apply
 from ..catalogue import Operation, Parameter, operation
@@ -36,6 +48,49 @@ from .seeds import new_points, points_to_seeds
 # How an image looks is carried to the image that is made from it.
 _LOOKS = ("contrast_limits", "colormap", "gamma", "blending", "interpolation2d", "interpolation3d", "opacity")
 _WHOLE = "whole volume"
+# Pixels of a form that are seen at least, where docks share the height of the window.
+_LEAST = 120
+
+
+class _Scrolled(QScrollArea):
+    """As high as what is inside where there is room, and never higher; else it scrolls up and down."""
+
+    def __init__(self, inside: QWidget, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self.setWidget(inside)
+
+    def _height(self) -> int:
+        inside = self.widget()
+        # Text that wraps is higher in a narrow dock.
+        high = max(inside.heightForWidth(self.viewport().width()), inside.minimumSizeHint().height())
+        return high + self.height() - self.viewport().height()
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's names
+        """Return the size of what is inside, beside a scroll bar."""
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(self.widget().sizeHint().width() + bar, self._height())
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Return its width beside a scroll bar, and a few rows."""
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(self.widget().minimumSizeHint().width() + bar, min(_LEAST, self._height()))
+
+    def resizeEvent(self, event) -> None:  # noqa: N802
+        """Ask for another height in another width."""
+        super().resizeEvent(event)
+        if event.size().width() != event.oldSize().width():
+            self.updateGeometry()
+
+    def eventFilter(self, watched, event) -> bool:  # noqa: N802
+        """Follow rows that come and go."""
+        taken = super().eventFilter(watched, event)
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return taken
 
 
 class OperationDock(QWidget):
@@ -68,7 +123,7 @@ class OperationDock(QWidget):
         self.apply_button, self.reset_button = QPushButton("Apply", self), QPushButton("Reset", self)
         self._lay_out()
         self.preview = Preview(viewer, self.row, partial(self._capture, quiet=True), self, self._chosen_layers)
-        self.layout().insertWidget(2, self.preview)
+        self._inside.layout().addWidget(self.preview)
         for field in self.fields.values():
             field.changed.connect(self.preview.request)
         for chooser in self.layers.values():
@@ -96,7 +151,8 @@ class OperationDock(QWidget):
     # Laying out -------------------------------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        summary = QLabel(readable(self.row.summary), self)
+        self._inside = QWidget(self)
+        summary = QLabel(readable(self.row.summary), self._inside)
         summary.setWordWrap(True)
         self.form = QFormLayout()
         self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -119,9 +175,12 @@ class OperationDock(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.apply_button)
         buttons.addWidget(self.reset_button)
+        inside = QVBoxLayout(self._inside)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.addWidget(summary)
+        inside.addLayout(self.form)
         box = QVBoxLayout(self)
-        box.addWidget(summary)
-        box.addLayout(self.form)
+        box.addWidget(_Scrolled(self._inside, self))
         box.addLayout(buttons)
         box.addWidget(self.bar)
         box.addStretch(1)

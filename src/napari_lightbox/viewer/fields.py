@@ -353,7 +353,7 @@ def _first_shown(parameter: Parameter) -> str:
     return str(parameter.hints.get("start", "1" if "spacing" in parameter.name else "0"))
 
 
-class _Decimal(QDoubleSpinBox):
+class ShortDecimal(QDoubleSpinBox):
     """A spin box that writes 2.5 and not 2.500."""
 
     def textFromValue(self, value: float) -> str:  # noqa: N802 - Qt's name
@@ -370,7 +370,7 @@ def _spin_box(parameter: Parameter, whole: bool, parent: QWidget) -> QSpinBox | 
         spin.setRange(int(low), int(high))
         spin.setSingleStep(int(hints.get("step", 1)))
     else:
-        spin = _Decimal(parent)
+        spin = ShortDecimal(parent)
         step = float(hints.get("step", 0.1 if abs(high) <= 10 else 1.0))
         spin.setDecimals(max(3, -math.floor(math.log10(step))) if step < 1 else 3)
         spin.setRange(low, high)

@@ -87,6 +87,9 @@ class SavePanel(QWidget):
         self.list = QListWidget(self)
         self.list.setToolTip("Ticked layers are saved, each to a file of its own")
         self.format = QComboBox(self)
+        # Its longest name would make the dock wide.
+        self.format.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.format.setMinimumContentsLength(12)
         self.format.setToolTip("<qt>The format of images and labels. Points become a table of positions.</qt>")
         for suffix in formats():
             self.format.addItem(f"{_NAMES.get(suffix, suffix.lstrip('.').upper())} ({suffix})", suffix)
@@ -107,6 +110,7 @@ class SavePanel(QWidget):
         row.addWidget(all_button)
         row.addWidget(selected_button)
         form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Format", self.format)
         column = QVBoxLayout(self)
         for widget in (text, self.list):

@@ -28,8 +28,10 @@ from qtpy.QtWidgets import (
 from ...ops._versus import OUTCOMES
 from ..choosers import LayerChooser
 from ..jobbar import JobBar
+from ._dock_parts import scrolling
 from ._error_ask import MODES, AskBox
 from ._error_kinds import ALONE, COLOURS, STATES, VERSUS, counted, mends, mode_of, name_of, palette
+from ._error_pair import MEND_INSTEAD, NOTHING_PAINTED
 from ._error_rows import ErrorTable
 from ._error_work import is_review
 from ._label_rows import number
@@ -39,25 +41,35 @@ from .inference import Fold
 _SCORES = 4
 # Pixels of a row of either table.
 _ROW = 23
+# Pixels that scroll at least above the buttons, where docks share the height of the window.
+_LEAST = 160
+_PAINTING = {
+    "accept_button": "The prediction is right: paint it into the reference (Ctrl+Z undoes)",
+    "fix_button": "The reference is right: paint it into the prediction (Ctrl+Z undoes)",
+}
 
 
 def build(panel) -> None:
     """Make the widgets of a dock; they become its attributes."""
     viewer = panel._viewer
-    column = QVBoxLayout(panel)
-    column.setContentsMargins(6, 6, 6, 6)
+    inside = QWidget(panel)
+    column = QVBoxLayout(inside)
+    column.setContentsMargins(0, 0, 0, 0)
     column.setSpacing(4)
+    scroll, outside = scrolling(panel, inside)
+    scroll.setMinimumHeight(_LEAST)
+    outside.setSpacing(4)
     choice = QWidget(panel)
-    inside = QVBoxLayout(choice)
-    inside.setContentsMargins(0, 0, 0, 0)
+    asked = QVBoxLayout(choice)
+    asked.setContentsMargins(0, 0, 0, 0)
     panel.ask = AskBox(viewer, choice)
     for name in ("predicted_box", "reference_box", "second_box", "probability_box", "uncertainty_box"):
         setattr(panel, name, getattr(panel.ask, name))
-    inside.addWidget(panel.ask)
+    asked.addWidget(panel.ask)
     panel.find_button = QPushButton("Find errors", choice)
     panel.ask.mode_box.currentIndexChanged.connect(lambda _: _name_button(panel))
     _name_button(panel)
-    inside.addWidget(panel.find_button)
+    asked.addWidget(panel.find_button)
     panel.choice_fold = Fold("Layers to compare", choice, panel)
     panel.choice_fold.button.setChecked(True)
     column.addWidget(panel.choice_fold)
@@ -66,7 +78,6 @@ def build(panel) -> None:
         # Every line counts here: the table wants it while nothing runs.
         panel.bar.running_changed.connect(widget.setVisible)
         widget.hide()
-    column.addWidget(panel.bar)
     _review_row(panel, viewer, column)
     _score(panel, column)
     column.addLayout(_filters(panel))
@@ -89,11 +100,11 @@ def build(panel) -> None:
     panel.comment = QLineEdit(panel)
     panel.comment.setPlaceholderText("Comment on this error")
     panel.comment.setToolTip("Kept with the layer of errors and exported with it")
-    column.addWidget(panel.comment)
+    outside.addWidget(panel.comment)
     for row in _buttons(panel):
-        column.addLayout(row)
+        outside.addLayout(row)
+    outside.addWidget(panel.bar)
     _shortcuts(panel)
-    panel.setMinimumWidth(330)
 
 
 def _name_button(panel) -> None:
@@ -168,8 +179,8 @@ def _buttons(panel) -> list[QHBoxLayout]:
         (("previous_button", "\u25c0 Previous", "Fly to the error above in the table (Shift+N)"),
          ("next_button", "Next \u25b6", "Fly to the error below in the table (N)"),
          ("export_button", "Export\u2026", "Write all errors with states and comments to a CSV or JSON file")),
-        (("accept_button", "Accept", "The prediction is right: paint it into the reference (Ctrl+Z undoes)"),
-         ("fix_button", "Fix", "The reference is right: paint it into the prediction (Ctrl+Z undoes)"),
+        (("accept_button", "Accept", _PAINTING["accept_button"]),
+         ("fix_button", "Fix", _PAINTING["fix_button"]),
          ("dismiss_button", "Dismiss", "Does not matter: paint nothing, and take it off the picture"),
          ("reopen_button", "Reopen", "Take the decision back, and what it has painted")),
     ):  # fmt: skip
@@ -329,13 +340,19 @@ def show_row(panel, row: dict | None) -> None:
     else:
         text = f"{len(model.shown)} of {counted(len(model.rows), model.review)} shown, {done} reviewed."
         text += " Click one to fly there." if row is None else f"\n{model.whole(row)}"
+        if mode_of(model.review) == VERSUS:
+            text += "\nTwo predictions are compared: nothing is painted."
     panel.about.setText(text)
     if panel.comment.text() != (row["comment"] if row else ""):
         panel.comment.setText(row["comment"] if row else "")
     panel.comment.setEnabled(row is not None)
     is_open = row is not None and row["state"] == STATES[0]
     # To accept a doubt paints nothing; two predictions are compared, not mended.
-    paints = is_open and pair is not None and mode_of(model.review) != VERSUS
+    compared = mode_of(model.review) == VERSUS
+    paints = is_open and pair is not None and not compared
+    for name, tip in _PAINTING.items():
+        tip = f"{NOTHING_PAINTED.capitalize()}: {MEND_INSTEAD}" if compared else tip
+        getattr(panel, name).setToolTip(f"<qt>{tip}</qt>")
     panel.accept_button.setEnabled(paints or (is_open and mode_of(model.review) == ALONE))
     panel.fix_button.setEnabled(paints and mends(row))
     panel.dismiss_button.setEnabled(is_open)

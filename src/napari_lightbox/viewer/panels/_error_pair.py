@@ -8,6 +8,9 @@ from ._error_work import voxels_of
 
 # Changed voxels up to which the score is brought up to date rather than counted anew.
 MANY = 1 << 21
+# Of what has changed between two predictions nothing says which of three layers to mend.
+NOTHING_PAINTED = "two predictions are compared here, and nothing is painted"
+MEND_INSTEAD = "choose none as the second one, and find errors again"
 _WORDS = ("prediction", "reference")
 
 
@@ -140,11 +143,8 @@ class Versus(Pair):
         return None
 
     def paint(self, which: int, row: dict, value: int) -> None:
-        """Raise `InputError`: of what has changed between two predictions nothing says which of three to mend."""
-        raise InputError(
-            "two predictions are compared here, and nothing is painted: choose none as the second one, and find errors "
-            "again"
-        )
+        """Raise `InputError` that says what to do instead."""
+        raise InputError(f"{NOTHING_PAINTED}: {MEND_INSTEAD}")
 
 
 class Compare:

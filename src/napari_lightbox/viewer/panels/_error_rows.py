@@ -23,7 +23,9 @@ _TITLES = {
 }  # fmt: skip
 _LEFT = ("outcome", "kind", "what", "state", "comment")
 # Columns that give way where the dock is narrow, the first one first; the line under the table has them all.
-_FOLDING = ("comment", "x", "y", "z", "uncertainty", "probability", "frame", "state", "depth", "size")
+_FOLDING = (
+    "comment", "x", "y", "z", "uncertainty", "probability", "frame", "state", "depth", "size", "kind", "changed",
+)  # fmt: skip
 _CENTRE = ("x", "y", "z")
 _MARK = {"open": "", "accepted": "\u2713 accepted", "fixed": "\u2713 fixed", "dismissed": "\u2013 dismissed"}
 
@@ -237,9 +239,11 @@ class ErrorTable(FoldingTable):
         if model is None:
             return
         absent = model.absent()
-        for key in {*absent, "outcome", "changed"}:
+        for key in {*absent, "outcome", "changed", "kind"}:
             self.setColumnHidden(KEYS.index(key), key in absent)
-        self._folding = tuple(KEYS.index(key) for key in _FOLDING if key not in absent)
+        # The column that the colours stand for stays.
+        stays = {*absent, palette(model.review)[0]}
+        self._folding = tuple(KEYS.index(key) for key in _FOLDING if key not in stays)
         super().fold()
         if any(self.isColumnHidden(KEYS.index(key)) for key in _CENTRE):
             for key in _CENTRE:

@@ -134,12 +134,20 @@ def shown_reach(field: ReceptiveField, which: str, card: Card, volume: Volume, l
     return np.array(rows)
 
 
-def rectangles(voxel: np.ndarray, around: np.ndarray) -> list[np.ndarray]:
-    """Return the box about a voxel as three rectangles, one in each plane through it: (4, axes) corners each."""
-    low, high = voxel[-3:] - around[:, 0], voxel[-3:] + around[:, 1]
+def rectangles(voxel: np.ndarray, around: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Return the box about a voxel as rectangles, one in each plane through it: (4, axes) corners each.
+
+    They end with the image of this shape, as the sliders and the view follow all that is drawn; where the image has
+    one slice only, it is the one plane.
+    """
+    last = np.asarray(shape[-3:]) - 1
+    voxel = np.clip(voxel, 0, np.asarray(shape) - 1)
+    low, high = (np.clip(end, 0, last) for end in (voxel[-3:] - around[:, 0], voxel[-3:] + around[:, 1]))
     found = []
     for across in range(3):
         a, b = (axis for axis in range(3) if axis != across)
+        if min(last[a], last[b]) == 0:
+            continue
         corners = np.tile(np.asarray(voxel, float), (4, 1))
         lead = corners.shape[1] - 3
         corners[:, lead + a] = (low[a], low[a], high[a], high[a])
@@ -352,7 +360,7 @@ class NetworkTab(QWidget):
             name="receptive field",
             face_color="transparent",
             edge_width=max(layer.data.shape[-3:]) / 250,
-            edge_color=[_BOUND] * 3 + [_EFFECTIVE] * 3,
+            edge_color=[_BOUND] * (len(corners) // 2) + [_EFFECTIVE] * (len(corners) // 2),
             # On the voxels of the image, so that it is seen in its slices and the sliders stay as they are.
             scale=layer.scale,
             translate=layer.translate,
@@ -389,7 +397,7 @@ class NetworkTab(QWidget):
 
     def _corners(self, layer: NapariLayer, point: np.ndarray) -> list[np.ndarray]:
         voxel = np.round(layer.world_to_data(point[-layer.ndim :]))
-        return [one for around in self._around for one in rectangles(voxel, around)]
+        return [one for around in self._around for one in rectangles(voxel, around, layer.data.shape)]
 
     def _on_move(self, viewer, event) -> None:
         self.follow(np.asarray(viewer.cursor.position, float))

@@ -302,6 +302,14 @@ class SweepTab(QWidget):
         # What shows as +0.000 mends nothing.
         best = found[0] if found and found[0].change >= 0.0005 else None
         said = f"{best.title} mends most: {best.change:+.3f}" if best else "none of the filters mends it"
+        if self.found.sweep.breaking_point() is None:
+            most = self.found.sweep.strengths[-1]
+            said = f"{best.title} adds most: {best.change:+.3f}" if best else "none of the filters adds anything"
+            self.dock.say(
+                f"Nothing broke up to strength {most:g}, so there is nothing to mend; {len(found)} filters were tried "
+                f"at strength {strength:g} (Dice {found[0].before:.3f}): {said}"
+            )
+            return
         self.dock.say(f"At strength {strength:g} (Dice {found[0].before:.3f}), {said}")
 
     def _list(self) -> None:

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from ...models.card import Card
 from ...models.doubt import MEASURES
+from ..fields import ShortDecimal
 
 DEVICES = {"Automatic": "auto", "CPU": "cpu", "CUDA GPU": "cuda"}
 PRECISIONS = {"Exact": "exact", "Fast, where it is": "fast"}
@@ -113,9 +114,11 @@ class RunOptions(QWidget):
         self.samples.setToolTip(
             "<qt>Monte-Carlo dropout: how often a model that has dropout answers with neurons left out at random</qt>"
         )
-        self.memory = QDoubleSpinBox(self)
+        self.memory = ShortDecimal(self)
         self.memory.setRange(0.0, 4096.0)
-        self.memory.setDecimals(1)
+        # Whole MB: what is typed never turns into 0, which means something else.
+        self.memory.setDecimals(3)
+        self.memory.setSingleStep(0.1)
         self.memory.setSuffix(" GB")
         self.memory.setSpecialValueText("half of what is free")
         self.memory.setToolTip(

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..choosers import LayerChooser
+from ..layers import layer_record
 from ._error_work import is_review
 from ._probability_counts import STEPS
 from ._probability_plot import UnitPlot
@@ -31,6 +32,23 @@ VALUES = (
     ("Precision", "precision", "Share of what is found that is in the reference"),
     ("Volume", "volume_ml", "Of all voxels at or above the threshold; of several frames the mean"),
 )
+
+
+def rank(layer) -> int:
+    """Return how well a layer goes as a probability: 0 of a class, 1 of what is not said, 2 an uncertainty, 3 none."""
+    record = layer_record(layer)
+    if record is None or record["kind"] != "probability":
+        return 3
+    return 0 if record["labels"] else 2 if is_uncertainty(layer) else 1
+
+
+def is_uncertainty(layer) -> bool:
+    """Whether a layer says how undecided a model was, and not how likely a class is."""
+    record = None if layer is None else layer_record(layer)
+    if record is None or record["kind"] != "probability" or record["labels"]:
+        return False
+    last = record["history"][-1] if record["history"] else {}
+    return dict(last.get("parameters") or {}).get("result") == "uncertainty" or "uncertainty" in layer.name
 
 
 def lay_out(panel) -> None:
@@ -71,7 +89,7 @@ def lay_out(panel) -> None:
 def _choosers(panel) -> QFormLayout:
     form = panel.form = QFormLayout()
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    panel.probability_box = LayerChooser(panel.viewer, ("image",), parent=panel)
+    panel.probability_box = LayerChooser(panel.viewer, ("image",), rank=rank, parent=panel)
     panel.probability_box.setToolTip("<qt>Image layer with values from 0 to 1: the probability of one class</qt>")
     panel.reference_box = LayerChooser(
         panel.viewer, ("labels",), optional=True, accepts=lambda layer: not is_review(layer), parent=panel

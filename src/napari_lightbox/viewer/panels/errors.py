@@ -29,6 +29,8 @@ from ._pane import Closing
 TITLE = "Errors"
 # Milliseconds after a change that was not made here until the score follows: the time between two strokes.
 _PAUSE = 150
+# Milliseconds between two looks at whether something was undone in a layer that is hidden.
+_LOOK = 150
 _TRUTH = re.compile(r"(^|[^a-z])(ref|reference|truth|gt|gold|manual|expert)([^a-z]|$)", re.IGNORECASE)
 
 
@@ -67,6 +69,8 @@ class ErrorsPanel(QWidget):
         self._room["keys"] = bind_keys(self._viewer, weakref.ref(self))
         self._settler = QTimer(self, singleShot=True, interval=_PAUSE)
         self._settler.timeout.connect(self._compare)
+        self._watcher = QTimer(self, interval=_LOOK)
+        self._watcher.timeout.connect(self._catch_up)
         self._later = QTimer(self, singleShot=True, interval=0)
         self._later.timeout.connect(self._pair_up)
         layers = self._viewer.layers.events
@@ -165,6 +169,7 @@ class ErrorsPanel(QWidget):
         self._compared_layers: tuple = ()
         self._room["links"][1].clear()
         self._settler.stop()
+        self._watcher.stop()
         stop(self._room["jobs"])
         fill(self._room["outlined"])
         self.pair = None
@@ -206,9 +211,10 @@ class ErrorsPanel(QWidget):
         for layer in self.pair.layers:
             for event in (layer.events.paint, layer.events.data):
                 self._room["links"][1].add(event, self._on_edit)
-            self._room["links"][1].add(layer.events.set_data, self._on_set_data)
+            self._room["links"][1].add(layer.events.set_data, self._catch_up)
             self._room["links"][1].add(layer.events.name, lambda event: self._show_current())
         self._seen = self._histories()
+        self._watcher.start()
         self._outline(self.outline_box.isChecked())
         self._reconcile()
         self._show_score()
@@ -258,8 +264,8 @@ class ErrorsPanel(QWidget):
             self._reconcile()
             self._settler.start()
 
-    def _on_set_data(self, event) -> None:
-        # Undo and redo say no more than this, and every move to another slice says the same.
+    def _catch_up(self, event=None) -> None:
+        # Undo and redo say no more than every move to another slice does, and in a hidden layer nothing at all.
         if self.pair is not None and not self._own and self._histories() != self._seen:
             self._on_edit()
 
@@ -395,6 +401,7 @@ class ErrorsPanel(QWidget):
 
     def decide(self, state: str) -> None:
         """Accept (``"accepted"``), mend (``"fixed"``) or dismiss (``"dismissed"``) the current error."""
+        self._catch_up()
         row = self._row()
         if row is None or row["state"] != "open":
             return
@@ -402,6 +409,7 @@ class ErrorsPanel(QWidget):
 
     def reopen(self) -> None:
         """Take a decision back; what it has painted gets the label that was there."""
+        self._catch_up()
         row = self._row()
         if row is not None and row["state"] != "open":
             self._set(row, "open")
@@ -464,6 +472,7 @@ class ErrorsPanel(QWidget):
         """
         if self.layer is None:
             raise InputError("there is no review to export: find errors first")
+        self._catch_up()
         if Path(path).suffix.lower() == ".json":
             write_json(Path(path), self.model.review, self._dice())
         else:

@@ -24,8 +24,10 @@ from qtpy.QtWidgets import (
 )
 
 from ...errors import InputError, LightboxError
+from ...memory import free_memory
 from ...models import available, quote, read_card
 from ...models.card import Card
+from ...models.cost import budget, refusal
 from ...models.loaders.trust import Untrusted
 from ...models.plan import review
 from ...volume import Volume
@@ -134,7 +136,7 @@ class InferencePanel(QWidget):
         box.addWidget(self.answers)
         self.verdict, self.cost = text_label(inside, selectable=True), text_label(inside, selectable=True)
         self.force = QCheckBox("Run it all the same", inside)
-        self.force.setToolTip("The model was not made for such an image: its result may be nonsense")
+        self.force.setToolTip("<qt>In spite of what is said above: the result may be nonsense, or memory run out</qt>")
         self.preview_button, self.run_button = QPushButton("Preview here", inside), QPushButton("Run", inside)
         self.preview_button.setToolTip(
             "<qt>Run the model on the slices around the one on screen only, as many as its window takes in, and show "
@@ -338,6 +340,10 @@ class InferencePanel(QWidget):
             problems, _ = review(volumes, self.card)
             given = {k: v for k, v in self.choices.items() if k not in ("device", "check")}
             cost = quote(volumes, [self.card, *map(read_card, self.options.others)], **given)
+            memory = given["memory"]
+            allowed = free_memory() if memory is None else budget(memory)
+            if refused := refusal(cost.memory_bytes, memory, allowed, self.card.output.kind):
+                problems = [*problems, refused]
         except LightboxError as error:
             return [str(error)], None, ()
         return problems, cost, cost.notes

@@ -23,7 +23,7 @@ from ._links import Links
 from ._pane import Closing
 from ._probability_counts import STEPS, Areas, Counts, Table
 from ._probability_export import write
-from ._probability_form import ALL_FRAMES, ANY, VALUES, lay_out
+from ._probability_form import ALL_FRAMES, ANY, VALUES, is_uncertainty, lay_out
 from ._probability_mask import LiveMask, prepare
 from ._probability_plot import Line
 
@@ -31,6 +31,10 @@ from ._probability_plot import Line
 _SETTLE, _SETTLE_PAINT = 120, 500
 # Bins of the histogram that is drawn.
 _BARS = 50
+_DOUBT = (
+    "<b>This is an uncertainty, not the probability of a class:</b> the threshold marks where the model was undecided. "
+    "Have the model run with a probability layer ticked for one.<br>"
+)
 _FOUND, _REST, _CURVE = "#ffb74d", "#90a4ae", "#4fc3f7"
 
 
@@ -67,7 +71,6 @@ class ProbabilityPanel(QWidget):
         self._connect()
         note_edits(self.viewer)
         Closing(self, self.viewer, partial(_shut, self.bar.runner, self.mask, (self._links, self._layer_links)))
-        self._prefer_probability()
         self._move(self.step)
         self._on_layers()
 
@@ -90,15 +93,6 @@ class ProbabilityPanel(QWidget):
         self._links.add(self.viewer.layers.events.removed, self._on_removed)
 
     # What is looked at ------------------------------------------------------------------------------------------
-
-    def _prefer_probability(self) -> None:
-        """Begin with the topmost probability, if nothing of the kind is chosen."""
-        if _is_probability(self.probability_box.layer):
-            return
-        for layer in reversed(self.viewer.layers):
-            if _is_probability(layer):
-                self.probability_box.choose(layer)
-                return
 
     def _on_layers(self) -> None:
         layer = self.probability_box.layer
@@ -344,8 +338,9 @@ class ProbabilityPanel(QWidget):
 
     def _show_figures(self) -> None:
         table = self.table
+        doubt = _DOUBT if is_uncertainty(self.probability_box.layer) else ""
         if not table.counts.referenced:
-            self.figures.setText("Without a reference there is only volume and histogram.")
+            self.figures.setText(f"{doubt}Without a reference there is only volume and histogram.")
             return
         self.reference_volume.setText(f"Reference: {_ml(table.reference_ml)}")
         brier, ece = f"{table.brier():.3g}", f"{table.ece():.3g} ({counting.RELIABILITY} bins)"
@@ -353,7 +348,7 @@ class ProbabilityPanel(QWidget):
         if self.areas is not None:
             about = "" if self.areas.exact else " (from the thresholds)"
             text = f"<b>AUC</b> {_number(self.areas.auc)} &nbsp; <b>AP</b> {_number(self.areas.precision)}{about}"
-        self.figures.setText(f"{text} &nbsp; <b>Brier</b> {brier} &nbsp; <b>ECE</b> {escape(ece)}")
+        self.figures.setText(f"{doubt}{text} &nbsp; <b>Brier</b> {brier} &nbsp; <b>ECE</b> {escape(ece)}")
 
     def _on_running(self, running: bool) -> None:
         ready = self.counts is not None and not running
@@ -438,11 +433,6 @@ def _areas(table: Table, probability: np.ndarray, labels: np.ndarray, wanted, fr
         return counting.areas(table, probability, None)
     inside = counting.meant(np.asarray(labels), wanted)
     return counting.areas(table, np.asarray(probability), np.broadcast_to(inside, probability.shape))
-
-
-def _is_probability(layer) -> bool:
-    record = None if layer is None else layer_record(layer)
-    return record is not None and record["kind"] == "probability"
 
 
 def _solid(data):

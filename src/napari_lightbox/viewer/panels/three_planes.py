@@ -147,7 +147,15 @@ class ThreePlanes(QWidget):
     def showEvent(self, event) -> None:  # noqa: N802
         """Bring up to date what was hidden."""
         super().showEvent(event)
+        self._dirty += ["main"] * ("main" not in self._dirty)
         self._flusher.start()
+
+    def hideEvent(self, event) -> None:  # noqa: N802
+        """Take the crosshair off the main canvas, as what switches it off is hidden too."""
+        super().hideEvent(event)
+        crosshair = self._room["crosshair"]
+        if crosshair is not None and self.window().isVisible() and not event.spontaneous():
+            crosshair.move(None)
 
     # The point ----------------------------------------------------------------------------------------------------
 
