@@ -79,7 +79,9 @@ def once(name: str, shape: tuple[int, int, int], wait: bool) -> None:
     kernels: list = []
 
     def ready() -> bool:
-        return all(v._building and all(b.over.is_set() for b in v._building.values()) for v in kernels)
+        # Of some kernels no variant is wanted for this image.
+        building = [one for variants in kernels for one in variants._building.values()]
+        return bool(building) and all(one.over.is_set() for one in building)
 
     heart, began = Heartbeat(), time.perf_counter()
     dock, start, running = operation_job(viewer, name)
