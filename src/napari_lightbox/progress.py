@@ -68,6 +68,11 @@ def report(description: str, done: int, total: int | None = None) -> None:
         listener(description, done, total)
 
 
+def is_heard() -> bool:
+    """Whether somebody listens, and so may cancel the work."""
+    return _listener.get() is not None
+
+
 @contextmanager
 def listening(listener: Listener | None) -> Iterator[None]:
     """Send the reports of all work inside the ``with`` block to ``listener(description, done, total)``.

@@ -9,10 +9,12 @@ things too, the ratios of the latter are those to look at.
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from monai.inferers import SlidingWindowInferer
+from monai.networks.nets import UNETR, DynUNet, VNet
 from torch.profiler import ProfilerActivity, profile
 
 from napari_lightbox.models import _fused, fast, networks, predict
@@ -32,6 +34,22 @@ _CASES = {
     "U-Net, small": ("unet", {"out_channels": 4, "channels": (8, 16, 32)}, 32),
     "U-Net, batch norm": ("unet", {"out_channels": 7, "channels": (8, 16, 32, 64, 128), "norm": "batch"}, 64),
     "nnU-Net, plain": ("plain_conv_unet", _NNUNET, 64),
+}
+
+
+def _two_convolutions() -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Conv3d(1, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv3d(8, 3, 3, padding=1)
+    )
+
+
+# Networks whose layers are not known to us; the window is what they are asked about at once.
+_FOREIGN = {
+    "VNet of MONAI": (lambda: VNet(3, 1, 4), 32),
+    "VNet of MONAI, TorchScript": (lambda: torch.jit.trace(VNet(3, 1, 4).eval(), torch.zeros(1, 1, 32, 32, 32)), 32),
+    "DynUNet of MONAI": (lambda: DynUNet(3, 1, 3, [3] * 4, [1, 2, 2, 2], [2] * 3), 64),
+    "UNETR of MONAI": (lambda: UNETR(1, 3, (64, 64, 64), hidden_size=192, mlp_dim=384, num_heads=6), 64),
+    "two convolutions": (_two_convolutions, 32),
 }
 
 
@@ -123,19 +141,17 @@ def windows(net: torch.nn.Module, x: torch.Tensor, repeats: int) -> None:
         )
 
 
-def loops(net: torch.nn.Module, window: int, repeats: int) -> None:
+def loops(net: torch.nn.Module, window: int, repeats: int, precisions: tuple[str, ...] = fast.PRECISIONS) -> None:
     """Print our whole prediction beside MONAI's sliding windows."""
     data = np.random.default_rng(0).normal(0, 1, (window, window, 2 * window)).astype(np.float32)
     volume, image = Volume.from_array(data, (1.0, 1.0, 1.0)), torch.from_numpy(data[None, None])
     inferer = SlidingWindowInferer(window, 1, 0.5, mode="gaussian")
     given = {"window": (window,) * 3, "overlap": 0.5, "blending": "gaussian", "device": "cpu"}
-    calls = {
-        "MONAI": lambda: inferer(image, net)[0].argmax(0).numpy(),
-        "exact": lambda: predict(volume, net, **given).labels.data,
-        "fast": lambda: predict(volume, net, precision="fast", **given).labels.data,
-    }
+    calls: dict[str, Callable] = {"MONAI": lambda: inferer(image, net)[0].argmax(0).numpy()}
+    for name in precisions:
+        calls[name] = partial(lambda name: predict(volume, net, precision=name, **given).labels.data, name)
     found = best(calls, repeats)
-    for name in ("exact", "fast"):
+    for name in precisions:
         wall, worked = (a / b for a, b in zip(found["MONAI"], found[name], strict=True))
         print(
             f"  predict, {name}: {found[name][0]:.3f} s, MONAI {found['MONAI'][0]:.3f} s for {data.shape}: "
@@ -147,6 +163,7 @@ def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="windows a third as wide, fewer repeats")
+    parser.add_argument("--foreign", action="store_true", help="only the networks whose layers are not ours")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -155,7 +172,7 @@ def main() -> None:
         top = limit()
         able = conv.features_of_processor()
         print(f"{asked.threads} threads; a product of matrices reaches {top:.0f} GFLOP/s; {', '.join(sorted(able))}")
-        for title, (name, args, window) in _CASES.items():
+        for title, (name, args, window) in () if asked.foreign else _CASES.items():
             window = 32 if asked.quick else window
             torch.manual_seed(0)
             net = networks.build(name, **args).eval()
@@ -166,6 +183,10 @@ def main() -> None:
                 of_ours(net, x, paired, top)
             windows(net, x, repeats)
             loops(net, window, repeats)
+        for title, (make, window) in _FOREIGN.items():
+            torch.manual_seed(0)
+            print(f"{title}: windows of {window}^3")
+            loops(make().eval(), window, 2 * repeats + 1, ("exact",))
 
 
 if __name__ == "__main__":

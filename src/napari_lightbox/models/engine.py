@@ -1,7 +1,7 @@
 """The part of a prediction that computes: a frame goes through the networks window by window, in bounded memory."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from .. import progress
 from ..errors import InputError
 from ..volume import Volume
 from . import bands, gpu, sampling, windows
+from .asking import Away
 from .card import Card, Intensity
 from .finishing import Finisher
 from .panels import Ask, Panel
@@ -165,8 +166,10 @@ class Run:
 
     Parameters
     ----------
+    away : callable
+        Has work done in the thread that asks the networks; all that is done for every window is done there.
     ask : callable
-        Asks one of the networks, as `passes.Panel.ask` does.
+        Asks one of the networks, in that thread, as `passes.asker` gives it.
     panel : Panel
         Who is asked.
     card : Card
@@ -183,6 +186,7 @@ class Run:
         What was done when memory ran out, and what was skipped.
     """
 
+    away: Away
     ask: Ask
     panel: Panel
     card: Card
@@ -207,7 +211,8 @@ class Run:
         """Return how many windows the GPU has room for; not fewer at most than `plan` would take of small ones."""
         size = plan.window[1:] if plan.dims == 2 else plan.window
         shape = (self.card.input.network_channels, *size)
-        return gpu.windows_at_once(lambda x: self.ask((0, None, x)), shape, self.device, max(gpu.MOST, plan.batch))
+        most = max(gpu.MOST, plan.batch)
+        return self.away(lambda: gpu.windows_at_once(lambda x: self.ask((0, None, x)), shape, self.device, most))
 
     def first(self, image: torch.Tensor, plan: Plan) -> dict[tuple[int, ...] | None, torch.Tensor]:
         """Ask about the first windows, which says how many classes there are; the answers are used later.
@@ -216,7 +221,7 @@ class Run:
         """
         (block,) = bands.cover(plan)
         some = block.windows[block.steps[0].windows]
-        answers = self._answers(image, plan, some, may_skip=False)
+        answers = self.away(lambda: self._answers(image, plan, some, may_skip=False))
         skipped = (self._is_empty(image[(slice(None), *w.slices)]) for w in some)
         return {None if skip else w.start: a for w, a, skip in zip(some, answers, skipped, strict=True)}
 
@@ -278,21 +283,24 @@ class Run:
 
     def _block(self, image, plan, finisher: Finisher, block: bands.Block, channels: int, known: dict) -> None:
         sums = self._make_sums(block, plan, channels)
-        for step in block.steps:
-            sums.begin(step)
-            batch = block.windows[step.windows]
-            asked = [w for w in batch if w.start not in known]
-            answers = self._answers(image, plan, asked, sums=sums) if asked else ()
-            found = dict(zip((w.start for w in asked), answers, strict=True))
-            for window in batch:
-                answer = known.pop(window.start) if window.start in known else found.pop(window.start)
-                away = self._lane is not None and answer.device.type != "cpu" and sums.total.device.type == "cpu"
-                sums.add(window, self._lane.fetch(answer) if away else answer)
-            del answers, found, answer
-            self.counter.add(len(batch))
-            if step.out.stop > step.out.start:
-                finisher.finish(sums, block, step.out)
-                self.counter.add()
+        for steps in _until_whole(block.steps):
+            for count in self.away.each(self._add(image, plan, block, step, sums, known) for step in steps):
+                self.counter.add(count)
+            finisher.finish(sums, block, steps[-1].out)
+            self.counter.add()
+
+    def _add(self, image, plan: Plan, block: bands.Block, step: bands.Step, sums: Sums, known: dict) -> int:
+        """Ask about the windows of a step, add what is answered to the sums, and return how many they are."""
+        sums.begin(step)
+        batch = block.windows[step.windows]
+        asked = [w for w in batch if w.start not in known]
+        answers = self._answers(image, plan, asked, sums=sums) if asked else ()
+        found = dict(zip((w.start for w in asked), answers, strict=True))
+        for window in batch:
+            answer = known.pop(window.start) if window.start in known else found.pop(window.start)
+            fetched = self._lane is not None and answer.device.type != "cpu" and sums.total.device.type == "cpu"
+            sums.add(window, self._lane.fetch(answer) if fetched else answer)
+        return len(batch)
 
     def _make_sums(self, block: bands.Block, plan: Plan, channels: int) -> Sums:
         device, before = self.sums_device or self.device, [pad[0] for pad in plan.pad]
@@ -398,6 +406,18 @@ class Run:
         if not separate:
             one[0] = high
         return one.repeat(self.panel.channels, 1, 1, 1).expand(-1, *plan.window)
+
+
+def _until_whole(steps: Sequence[bands.Step]) -> Iterator[list[bands.Step]]:
+    """Give steps in runs, each up to one after which slices are complete."""
+    run: list[bands.Step] = []
+    for step in steps:
+        run.append(step)
+        if step.out.stop > step.out.start:
+            yield run
+            run = []
+    if run:
+        yield run
 
 
 def is_memory(error: BaseException) -> bool:

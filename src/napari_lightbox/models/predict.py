@@ -431,9 +431,11 @@ def carry_out(work: Work, given: list[Volume]) -> Prediction:
         with (
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True),
-            leavable(passes.asker(networks), counter.add) as ask,
+            leavable(lambda part: part(), counter.add) as away,
         ):
-            run = engine.Run(ask, work.panel, card, device, counter, to_cpu, work.asked["skip_below"])
+            run = engine.Run(
+                away, passes.asker(networks), work.panel, card, device, counter, to_cpu, work.asked["skip_below"]
+            )
             if device != "cpu" and not work.panel.samples:
                 work.plan = replace(plan, batch=run.windows_at_once(plan))
             for frame in range(plan.frames):
