@@ -53,6 +53,7 @@ _ROOMS = {
     "morphology": "ops.morphology",
     "segmentation": "ops.segmentation",
     "components": "ops.components",
+    "distance": "ops.distance",
     "measure": "ops.measure",
     "metrics": "ops.metrics",
     "perturb": "ops.perturb",
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
     from .io.series import SeriesInfo, list_series
     from .ops import (
         components,
+        distance,
         filters,
         frequency,
         measure,

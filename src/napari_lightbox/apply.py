@@ -449,6 +449,9 @@ def wrap(row: Operation, source: Volume, data: np.ndarray) -> Volume:
         grid = Grid.from_spacing((1, 1, 1), data.shape, origin=[-(n // 2) for n in data.shape])
         meta = {"spacing_known": False, "orientation_known": False, "unit": "log magnitude"}
         return Volume(data, grid, "image", source.name, meta=meta)
+    if row.result == "distances":
+        meta = {k: v for k, v in _without_values(source.meta).items() if k != "modality"}
+        return source.replace(data=data, kind="image", labels={}, meta={**meta, "unit": "mm"})
     kind = "probability" if row.result == "probability" else source.kind
     return source.replace(data=data, kind=kind)
 

@@ -13,7 +13,18 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError
-from .ops import components, filters, frequency, morphology, perturb, segmentation, spatial, thresholding, warps
+from .ops import (
+    components,
+    distance,
+    filters,
+    frequency,
+    morphology,
+    perturb,
+    segmentation,
+    spatial,
+    thresholding,
+    warps,
+)
 from .types import Role
 from .volume import Label, Volume
 
@@ -84,9 +95,9 @@ class Operation:
         Whether the operation is made for 2D planes.
     whole : bool
         Whether such an operation takes whole volumes as well, when asked to.
-    result : {"image", "labels", "probability", "spectrum", "same"}
-        What comes out. A spectrum is a picture that lies on no patient grid; the same is of the kind of the input and,
-        where that is labels, keeps their names.
+    result : {"image", "labels", "probability", "spectrum", "distances", "same"}
+        What comes out. A spectrum is a picture that lies on no patient grid, distances are an image in mm; the same is
+        of the kind of the input and, where that is labels, keeps their names.
     tolerance : float
         Relative difference that a replay on another machine may show; 0 for selections and whole numbers.
     preview : (callable, callable), optional
@@ -319,6 +330,7 @@ _ROWS = (
         names=components.component_names,
     ),
     Operation(components.fill_holes, "Fill holes", "segment", result="same"),
+    Operation(distance.distance_transform, "Distance transform", "segment", result="distances", tolerance=1e-6),
 )
 
 OPERATIONS: Mapping[str, Operation] = types.MappingProxyType({row.name: row for row in _ROWS})

@@ -1,12 +1,12 @@
-"""Rows of measures of agreement."""
+"""Rows of distances: between surfaces, and as a map."""
 
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
-from ..ops import metrics
-from .task import Peer, Row, Task, Verdict, shape_of
+from ..ops import _tiles, distance, metrics
+from .task import Peer, Row, Task, Verdict, shape_of, within
 
 _SHAPE = (256, 256, 256)
 _SPACING = (2.0, 1.0, 1.0)
@@ -67,7 +67,42 @@ def _hausdorff(apart: float, scale: float) -> Task:
     )
 
 
+def _map_of_distances(scale: float) -> Task:
+    mask, _ = _balls(shape_of(_SHAPE, scale), 0.05)
+    # To the last digit of single precision.
+    alike = within(1e-6, relative=True)
+    peers = [
+        Peer("edt", partial(_edt, ~mask), alike, "with as many threads"),
+        # Its distances inside count to the nearest voxel of the object's own surface.
+        Peer("SimpleITK", partial(_maurer, mask), lambda a, b: alike(a, np.maximum(b, 0)), "both sides at once"),
+        Peer("scipy", partial(_scipy_map, ~mask), alike),
+    ]
+    ours = lambda: distance.distance_transform(mask, _SPACING)  # noqa: E731
+    return Task(ours, peers, f"mask {'x'.join(map(str, mask.shape))}", mask.nbytes + 4 * mask.size)
+
+
+def _edt(outside: np.ndarray) -> Callable[[], np.ndarray]:
+    import edt
+
+    return lambda: edt.edt(outside, anisotropy=_SPACING, parallel=_tiles.workers())
+
+
+def _maurer(mask: np.ndarray) -> Callable[[], np.ndarray]:
+    import SimpleITK as sitk  # noqa: N813
+
+    image = sitk.GetImageFromArray(mask.view(np.uint8))
+    image.SetSpacing(_SPACING[::-1])
+    return lambda: sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(image, False, False, True))
+
+
+def _scipy_map(outside: np.ndarray) -> Callable[[], np.ndarray]:
+    from scipy import ndimage
+
+    return lambda: ndimage.distance_transform_edt(outside, _SPACING)
+
+
 ROWS = [
     Row("hausdorff", "Hausdorff distance, 95 %, near each other", partial(_hausdorff, 0.05)),
     Row("hausdorff", "Hausdorff distance, 95 %, far apart", partial(_hausdorff, 0.4), quick=False),
+    Row("distance_transform", "distance transform with spacing", _map_of_distances),
 ]

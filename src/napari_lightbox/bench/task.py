@@ -17,6 +17,7 @@ LIBRARIES = {
     "skimage": ("scikit-image", "scikit-image"),
     "cv2": ("OpenCV", "opencv-python-headless"),
     "cc3d": ("cc3d", "connected-components-3d"),
+    "edt": ("edt", "edt"),
     "monai": ("MONAI", "monai"),
     "numpy": ("numpy", "numpy"),
     "sys": ("plain Python", ""),

@@ -2,18 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Thread
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
-from ..progress import report
 from . import _check, components
-
-# Seconds after which the listener is asked again.
-_PATIENCE = 0.2
+from ._aside import aside
 
 
 @dataclass(frozen=True)
@@ -253,31 +249,7 @@ def _intensity(rule: Rule, scene: Scene) -> Broken:
 
 
 def _aside(work: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
-    """Return what one long call of scipy gives; it runs in a thread of its own, and the listener may cancel meanwhile.
-
-    scipy works without the interpreter's lock. A call that was cancelled is left to itself: it ends within seconds, and
-    nobody waits for it.
-    """
-    outcome: list = []
-
-    def call() -> None:
-        try:
-            outcome.append((work(*arguments, **more), None))
-        except BaseException as error:
-            outcome.append((None, error))
-
-    thread = Thread(target=call, name="lightbox-rule", daemon=True)
-    report("pieces", 0)
-    thread.start()
-    # Most calls are over before the listener has to be asked.
-    thread.join(_PATIENCE)
-    while thread.is_alive():
-        report("pieces", 0)
-        thread.join(_PATIENCE)
-    found, error = outcome[0]
-    if error is not None:
-        raise error
-    return found
+    return aside("pieces", work, *arguments, **more)
 
 
 def _outside(values: np.ndarray, rule: Rule) -> np.ndarray:
