@@ -23,6 +23,25 @@ def confirm(question: str, viewer=None, title: str = "napari-lightbox") -> bool:
     return answer == QMessageBox.StandardButton.Yes
 
 
+def may_stop(title: str, viewer=None) -> bool:
+    """Ask whether a job may be stopped as its dock is to be closed; it may where nobody can be asked."""
+    if not has_screen(viewer):
+        return True
+    box = QMessageBox(main_window(viewer))
+    box.setIcon(QMessageBox.Icon.Question)
+    box.setWindowTitle("napari-lightbox")
+    box.setText(f"{title} is still running.")
+    box.setInformativeText(
+        "The eye beside the cross only hides the dock: the result comes, and the Plugins menu brings the dock back."
+    )
+    stop = box.addButton("Stop it and close", QMessageBox.ButtonRole.DestructiveRole)
+    keep = box.addButton("Keep running", QMessageBox.ButtonRole.RejectRole)
+    box.setDefaultButton(keep)
+    box.setEscapeButton(keep)
+    box.exec_()
+    return box.clickedButton() == stop
+
+
 def confirm_moved(layer, viewer=None) -> bool:
     """Ask whether the edit of a layer's transform is meant."""
     return confirm(

@@ -1,7 +1,9 @@
 """The row under every dock that does long work: progress with a number, Cancel, and one line for what went wrong."""
 
 import time
+import weakref
 from collections.abc import Callable
+from functools import partial
 from html import escape, unescape
 from typing import Any
 
@@ -10,6 +12,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSize
 
 from ..errors import LightboxError
 from ..progress import time_left
+from . import asking
 from .collecting import spare
 from .runner import Runner
 
@@ -32,6 +35,7 @@ class JobBar(QWidget):
     def __init__(self, viewer=None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         spare(viewer)
+        self.viewer = viewer
         self.runner = Runner(viewer)
         self.progress = QProgressBar(self)
         self.progress.setRange(0, _STEPS)
@@ -52,7 +56,8 @@ class JobBar(QWidget):
         box.addLayout(row)
         box.addWidget(self.number)
         box.addWidget(self.status)
-        self._title = ""
+        # Of the job that runs, or ran last.
+        self.title = ""
         self._started = time.monotonic()
         self._idle()
 
@@ -63,7 +68,7 @@ class JobBar(QWidget):
 
     def run(self, function: Callable[[], Any], *, title: str, on_done: Callable[[Any], None]) -> None:
         """Start a job; a refusal, an error or a cancel is shown in the status line."""
-        self._title = title
+        self.title = title
         try:
             self.runner.run(
                 function,
@@ -137,25 +142,44 @@ class JobBar(QWidget):
 class _Closed(QObject):
     """Stops the job of a dock that was taken out of its window; a child of the dock."""
 
-    def __init__(self, dock: QWidget, stops: tuple[Callable[[], None], ...]) -> None:
+    def __init__(self, dock: QWidget, bar: JobBar, stops: tuple[Callable[[], None], ...]) -> None:
         super().__init__(dock)
-        self._stops = stops
+        self._bar, self._stops = bar, stops
         self._docked = False
         dock.installEventFilter(self)
 
     def eventFilter(self, watched, event) -> bool:  # noqa: N802 - Qt's name
         if event.type() == QEvent.Type.ParentChange:
-            if watched.parent() is not None:
+            outer = watched.parent()
+            if outer is not None:
                 self._docked = True
+                _ask_first(outer, self._bar)
             elif self._docked:
                 for stop in self._stops:
                     stop()
         return False
 
 
+def _ask_first(outer: QObject, bar: JobBar) -> None:
+    """Have the close button of napari's dock ask while the job of `bar` runs."""
+    if callable(getattr(type(outer), "destroyOnClose", None)):
+        # What the button calls; there is no event of Qt that could be refused.
+        outer.destroyOnClose = partial(_close, weakref.ref(outer), weakref.ref(bar))
+
+
+def _close(outer: weakref.ref, bar: weakref.ref) -> None:
+    there = outer()
+    if there is not None and _may_close(bar()):
+        type(there).destroyOnClose(there)
+
+
+def _may_close(bar: JobBar | None) -> bool:
+    return bar is None or not bar.running or asking.may_stop(bar.title, bar.viewer)
+
+
 def stop_when_closed(dock: QWidget, bar: JobBar, *others: Callable[[], None]) -> None:
     """Stop the job of `bar` when `dock` is closed: napari keeps the widget, so that nothing is destroyed.
 
-    `others` are called then, too.
+    The close button asks first while a job runs. `others` are called when the dock is closed, too.
     """
-    _Closed(dock, (bar.runner.discard, *others))
+    _Closed(dock, bar, (bar.runner.discard, *others))
