@@ -319,6 +319,34 @@ def test_it_begins_with_the_probability_of_a_class_and_says_so_of_an_uncertainty
     qtbot.waitUntil(lambda: panel.figures.text().startswith("Without"), timeout=10_000)
 
 
+def test_an_image_gives_way_to_the_probability_that_arrives(qtbot, rng):
+    probability, _ = volumes(rng)
+    viewer = ViewerModel()
+    scan = add(viewer, Volume(np.zeros(SHAPE, np.int16), probability.grid, name="scan"))
+    panel = ProbabilityPanel(PublicOnlyProxy(viewer))
+    qtbot.addWidget(panel)
+    assert panel.probability_box.layer is scan
+    add(viewer, Volume(np.ones(SHAPE, np.int16), probability.grid, name="no better one"))
+    assert panel.probability_box.layer is scan
+    first = add(viewer, probability)
+    assert panel.probability_box.layer is first
+    qtbot.waitUntil(lambda: panel.counts is not None, timeout=10_000)
+    assert panel.table.counts.outside.sum() == probability.data.size
+    add(viewer, probability.replace(name="another"))
+    assert panel.probability_box.layer is first
+
+
+def test_an_image_that_was_chosen_by_hand_stays_chosen(qtbot, rng):
+    probability, _ = volumes(rng)
+    viewer = ViewerModel()
+    scan = add(viewer, Volume(np.zeros(SHAPE, np.int16), probability.grid, name="scan"))
+    panel = ProbabilityPanel(PublicOnlyProxy(viewer))
+    qtbot.addWidget(panel)
+    panel.probability_box.activated.emit(panel.probability_box.currentIndex())
+    add(viewer, probability)
+    assert panel.probability_box.layer is scan
+
+
 def test_names_of_results_are_told_apart_in_a_narrow_dock(qtbot):
     viewer = ViewerModel()
     start = "example_ct \u00b7 resample \u00b7 ct-regions with much more"

@@ -33,6 +33,8 @@ class LayerChooser(QComboBox):
         Further test a layer must pass. Colour (RGB) pictures never do.
     rank : callable, optional
         Gives a number for a layer, the smaller the better it is to begin with; without it probabilities come last.
+    gives_way : callable, optional
+        Tells the layers that are chosen for want of a better one only, until one comes or the user has chosen.
 
     Notes
     -----
@@ -49,11 +51,13 @@ class LayerChooser(QComboBox):
         optional: bool = False,
         accepts: Callable | None = None,
         rank: Callable[[Layer], int] | None = None,
+        gives_way: Callable[[Layer], bool] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._viewer, self._kinds, self._optional, self._accepts = plain(viewer), tuple(kinds), optional, accepts
         self._rank, self._about = rank or _is_probability, ""
+        self._gives_way, self._by_hand = gives_way or (lambda _: False), False
         # That of menus does not shorten names.
         self.setItemDelegate(QStyledItemDelegate(self))
         self.view().setTextElideMode(Qt.TextElideMode.ElideMiddle)
@@ -67,6 +71,9 @@ class LayerChooser(QComboBox):
         self._prefer_active()
         self._tell()
         self.currentIndexChanged.connect(self._tell)
+        self.currentIndexChanged.connect(self._on_chosen)
+        # Choosing the same again is a choice, too.
+        self.activated.connect(self._on_chosen)
         self.currentIndexChanged.connect(lambda _: self.layer_changed.emit())
 
     def _candidates(self) -> list:
@@ -96,7 +103,8 @@ class LayerChooser(QComboBox):
             self.addItem(name, key)
             self.setItemData(self.count() - 1, name, Qt.ItemDataRole.ToolTipRole)
         index = self.findData(chosen) if chosen is not None else -1
-        self.setCurrentIndex(index if index >= 0 else self._first_choice(layers, len(entries)))
+        self._by_hand = self._by_hand and index >= 0
+        self.setCurrentIndex(self._better(index, layers) if index >= 0 else self._first_choice(layers, len(entries)))
         self.blockSignals(False)
         self._tell()
         if self.currentData() != chosen:
@@ -107,6 +115,16 @@ class LayerChooser(QComboBox):
         if self._optional or not layers:
             return 0 if count else -1
         return min(range(count), key=lambda i: (self._rank(layers[i]), not layers[i].visible, i))
+
+    def _better(self, index: int, layers: list) -> int:
+        """Return the entry of the best rank instead of one that gives way to it; else the same."""
+        if self._by_hand or self._optional or not self._gives_way(layers[index]):
+            return index
+        best = self._first_choice(layers, len(layers))
+        return best if self._rank(layers[best]) < self._rank(layers[index]) else index
+
+    def _on_chosen(self, _=None) -> None:
+        self._by_hand = True
 
     def _follow_names(self, layers: list) -> None:
         for layer in self._named:

@@ -89,7 +89,9 @@ def lay_out(panel) -> None:
 def _choosers(panel) -> QFormLayout:
     form = panel.form = QFormLayout()
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    panel.probability_box = LayerChooser(panel.viewer, ("image",), rank=rank, parent=panel)
+    panel.probability_box = LayerChooser(
+        panel.viewer, ("image",), rank=rank, gives_way=lambda layer: rank(layer) > 1, parent=panel
+    )
     panel.probability_box.setToolTip("<qt>Image layer with values from 0 to 1: the probability of one class</qt>")
     panel.reference_box = LayerChooser(
         panel.viewer, ("labels",), optional=True, accepts=lambda layer: not is_review(layer), parent=panel
