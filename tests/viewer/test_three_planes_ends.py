@@ -5,9 +5,13 @@ import weakref
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QWidget
 from three_planes_tools import LETTERS, add, click, flipped_grid, image_on, labels_on, letters, open_dock, settle
 
 from napari_lightbox.geometry import Frames
+from napari_lightbox.viewer.panels.three_planes import ThreePlanes
 
 
 @pytest.fixture
@@ -89,3 +93,29 @@ def test_closing_the_viewer_while_it_works(planes, qtbot):
     viewer.layers["organs"].paint((1, 1, 1), 3)
     viewer.close()
     qtbot.wait(250)
+
+
+class Failing(QWidget):
+    """Fails while it is shown, as a canvas does that a window draws with another context."""
+
+    fails = False
+
+    def showEvent(self, event):
+        if self.fails:
+            raise RuntimeError("not drawn")
+
+
+class Planes(ThreePlanes, Failing):
+    """The dock over a widget that may fail."""
+
+
+def test_the_crosshair_comes_back_though_a_canvas_fails_to_draw(qtbot):
+    panel = Planes(ViewerModel())
+    qtbot.addWidget(panel)
+    # No canvases: only that they are brought up to date matters.
+    panel._builder.stop()
+    panel.fails = True
+    with pytest.raises(RuntimeError, match="not drawn"):
+        panel.showEvent(QShowEvent())
+    assert panel._flusher.isActive()
+    assert "main" in panel._dirty

@@ -146,9 +146,10 @@ class ThreePlanes(QWidget):
 
     def showEvent(self, event) -> None:  # noqa: N802
         """Bring up to date what was hidden."""
-        super().showEvent(event)
+        # First of all: canvases are drawn while they are being shown, and may fail in a window that is new to them.
         self._dirty += ["main"] * ("main" not in self._dirty)
         self._flusher.start()
+        super().showEvent(event)
 
     def hideEvent(self, event) -> None:  # noqa: N802
         """Take the crosshair off the main canvas, as what switches it off is hidden too."""
