@@ -1,6 +1,7 @@
 """How a volume looks when it is first shown: window, colours of labels, names at the cursor."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 
@@ -17,6 +18,8 @@ PALETTE = (
     "#dce775", "#ff8a65", "#90a4ae", "#aed581", "#9575cd", "#ffd54f",
 )  # fmt: skip
 _SAMPLE = 48
+# Slices of what lies on disk in chunks that a sample is of.
+_SLICES = 9
 
 
 def label_colour(value: int, label: Label | None = None) -> str:
@@ -71,8 +74,11 @@ def draw_dashes() -> None:
 def sample(data) -> np.ndarray:
     """Return a few ten thousand finite voxels from all over an array, as float64.
 
-    Of a lazy array only the middle slice of the first frame is computed: strides over all of it would read it whole.
+    Of a lazy array only the middle slice of the first frame is computed, and of one in chunks on disk a few slices are
+    read: strides over all of it would read it whole.
     """
+    if getattr(data, "is_stored", False):
+        return np.concatenate([sample(one[None]) for one in _some_slices(data)])
     if not isinstance(data, np.ndarray):
         while data.ndim > 3:
             data = data[0]
@@ -80,6 +86,15 @@ def sample(data) -> np.ndarray:
     steps = tuple(slice(n % max(1, n // _SAMPLE) // 2, None, max(1, n // _SAMPLE)) for n in data.shape)
     values = np.asarray(data[steps], dtype=np.float64).ravel()
     return values[np.isfinite(values)]
+
+
+def _some_slices(data) -> Iterator[np.ndarray]:
+    """Read slices from all over an array, each of another frame where there are frames."""
+    *frames, depth, _, _ = data.shape
+    for number in range(min(_SLICES, math.prod((*frames, depth)))):
+        # Not early slices in early frames only.
+        mixed = 4 * number % _SLICES
+        yield np.asarray(data[(*(n * number // _SLICES for n in frames), depth * (2 * mixed + 1) // (2 * _SLICES))])
 
 
 def contrast_limits(volume: Volume) -> tuple[float, float]:

@@ -133,7 +133,11 @@ def spectrum_layer(volume: Volume, source: dict | None, **kwargs) -> Layer:
 
 def widen_contrast(layer) -> None:
     """Let the contrast slider reach all values: napari gives it no more than the first window."""
-    if not isinstance(layer, Image) or layer.rgb or not isinstance(layer.data, np.ndarray):
+    stored = isinstance(layer.data, np.ndarray) or getattr(layer.data, "is_stored", False)
+    if not isinstance(layer, Image) or layer.rgb or not stored:
+        return
+    if (layer_record(layer) or {}).get("kind") == "probability":
+        # Its window is all that it can hold.
         return
     low, high = layer.contrast_limits
     if tuple(layer.contrast_limits_range) == (low, high):
