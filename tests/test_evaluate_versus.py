@@ -172,3 +172,22 @@ def test_what_cannot_be_done_is_one_sentence(cohort, capsys, tmp_path):
         assert cli.main(["evaluate", *arguments, "--out", str(tmp_path / "o")]) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_the_file_that_is_no_second_prediction_is_named_with_the_reason(cohort, capsys, tmp_path):
+    seconds, truth = tmp_path / "seconds", lb.read(cohort / "t" / "case_0.nii.gz")
+    seconds.mkdir()
+    grey = Volume(truth.data * np.float32(1.5), truth.grid, name="grey")
+    lb.write(grey, seconds / "case_0.nii.gz")
+    moved = Grid.from_spacing(truth.grid.spacing, truth.grid.shape, (40, 0, 0))
+    lb.write(truth.replace(grid=moved), seconds / "case_1.nii.gz")
+    whole = (cohort / "b" / "case_2.nii.gz").read_bytes()
+    (seconds / "case_2.nii.gz").write_bytes(whole[: len(whole) // 2])
+    (seconds / "case_3.nii.gz.part").write_bytes(whole)
+    command = ["evaluate", "--cohort", str(cohort / "a"), str(cohort / "t"), "--versus", str(seconds)]
+    assert cli.main([*command, "--out", str(tmp_path / "o")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    for n, why in enumerate(("not whole numbers", "different grids", "cut short", "there is no second prediction")):
+        line = next(line for line in said if f"case_{n}:" in line)
+        assert why in line
+        assert str(seconds / f"case_{n}.nii.gz") in line

@@ -2,6 +2,8 @@
 
 import argparse
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,16 +103,19 @@ def _evaluated(args: argparse.Namespace, name: str, files: "Files", labels: list
     from ..report.evaluation_versus import compare
 
     if files.predicted is None:
-        raise FileError(f"there is no prediction for {files.reference}")
+        raise FileError(_missing("prediction", files.reference, args.predicted))
     if args.versus is not None and files.second is None:
-        raise FileError(f"there is no second prediction for {files.reference}")
-    truth = read_labels(args, files.reference, "evaluate")
-    found = read_labels(args, files.predicted, "evaluate")
+        raise FileError(_missing("second prediction", files.reference, args.versus))
+    with _naming("reference", files.reference):
+        truth = read_labels(args, files.reference, "evaluate")
+    with _naming("prediction", files.predicted):
+        found = read_labels(args, files.predicted, "evaluate")
     options = {"labels": labels, "tolerance": args.tolerance, "instances": args.instances}
     options |= {"boundary": args.boundary, "centreline": args.centreline}
     case = evaluate(found, truth, slices=args.slices, name=name, **options)
     if files.second is not None:
-        case = compare(case, read_labels(args, files.second, "evaluate"), **options)
+        with _naming("second prediction", files.second):
+            case = compare(case, read_labels(args, files.second, "evaluate"), **options)
     image = None
     if files.image is not None:
         image = read_input(args, files.image, "image")
@@ -123,6 +128,25 @@ def _evaluated(args: argparse.Namespace, name: str, files: "Files", labels: list
     if args.cohort:
         case = with_thumbnail(case, image)
     return replace(case, files=files.seen_from(Path(args.out))), image
+
+
+@contextmanager
+def _naming(what: str, path: str) -> Iterator[None]:
+    """Have errors name the file: those of a case have one name in all folders."""
+    try:
+        yield
+    except LightboxError as error:
+        if path in str(error):
+            raise
+        raise InputError(f"{what} {path}: {error}") from error
+
+
+def _missing(what: str, reference: str, folder: str) -> str:
+    """Say that a case lacks a file, and what there is that looks like it: a copy that broke off, say."""
+    begin = f"{case_name(reference)}."
+    near = [path for path in sorted(Path(folder).iterdir()) if path.name.startswith(begin)]
+    known = f"; {near[0]} has no ending of a file that can be read: copy it again or rename it" if near else ""
+    return f"there is no {what} for {reference}{known}"
 
 
 def _tell(args: argparse.Namespace, cases: list) -> None:
