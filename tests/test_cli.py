@@ -405,6 +405,17 @@ def test_bar_counts_loops_inside_loops():
     assert bar.fraction() == 1
 
 
+def test_bar_of_a_loop_that_follows_another_begins_anew():
+    bar = Bar(Terminal())
+    bar.update("blocks read", 0, 1)
+    bar.update("blocks read", 1, 1)
+    assert bar.fraction() == 1
+    bar.update("slices", 3, 30)
+    bar.update("iterations", 50, 200)
+    assert bar.fraction() == pytest.approx((3 + 50 / 200) / 30)
+    assert "blocks" not in bar.text()
+
+
 def test_bar_tells_the_time_left_of_a_case_and_of_all(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("napari_lightbox.cli.bar.time.monotonic", lambda: now[0])

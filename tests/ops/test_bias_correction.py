@@ -164,7 +164,7 @@ def test_negative_values_are_divided_not_fitted_and_spoken_of():
     image[which == 0] = -20.0
     volume = Volume.from_array(image, spacing=(1, 1, 1))
     found = apply("bias_correction", volume, threshold=-100.0)
-    assert "values below 0" in found.meta["notes"][0]
+    assert "values below 0, as CT has, while a bias field is of the coil of an MR" in found.meta["notes"][0]
     field = filters.bias_estimate(image, (1, 1, 1), mask=which)
     np.testing.assert_allclose(found.data, image / field, rtol=1e-5)
 
@@ -181,7 +181,9 @@ def test_nothing_to_fit_is_said_and_changes_nothing(ball):
     volume = Volume.from_array(ball[1].astype(np.float32), spacing=(1, 1, 1))
     found = apply("bias_correction", volume, threshold=1e6)
     np.testing.assert_array_equal(found.data, volume.data)
-    assert found.meta["notes"] == ["nothing was corrected: no voxel above 0 is bright enough, or lies in the mask"]
+    assert found.meta["notes"] == [
+        "nothing was corrected, the result is the image: no voxel above 0 is bright enough, or lies in the mask"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,10 @@ class Bar:
         now = time.monotonic()
         if what not in self.levels:
             self._began[what] = now
+            # A loop that has come to its end does not contain the next one.
+            self.levels = {name: one for name, one in self.levels.items() if not _ended(*one)}
         self.levels[what] = (done, total)
-        if total is not None and done >= total and len(self.levels) > 1:
+        if _ended(done, total) and len(self.levels) > 1:
             del self.levels[what]
         if now - self._drawn_at >= _PERIOD:
             self._drawn_at = now
@@ -95,6 +97,10 @@ class Bar:
             self.stream.flush()
             self._length = 0
         self.levels.clear()
+
+
+def _ended(done: int, total: int | None) -> bool:
+    return total is not None and done >= total
 
 
 def _share(levels: list[tuple[int, int | None]]) -> float | None:

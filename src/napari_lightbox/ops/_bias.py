@@ -230,7 +230,9 @@ class _Fitted:
     def lattice(self, settings: _bias_fit.Settings) -> np.ndarray | None:
         """Return the control points of the log field, or None where there is nothing to fit."""
         if not self.inside.any():
-            remarks.note("nothing was corrected: no voxel above 0 is bright enough, or lies in the mask")
+            remarks.note(
+                "nothing was corrected, the result is the image: no voxel above 0 is bright enough, or lies in the mask"
+            )
             return None
         return _bias_fit.fit(self.means, self.inside, settings)
 
@@ -278,8 +280,8 @@ def _region(image: np.ndarray, threshold, mask) -> Callable[[tuple[slice, ...]],
     low, high = span(image)
     if low < 0:
         remarks.note(
-            "the image has values below 0, which a field cannot have made: they are not fitted, and divided like all "
-            "others"
+            "the image has values below 0, as CT has, while a bias field is of the coil of an MR scanner and cannot "
+            "have made them: they are not fitted, and divided like all others"
         )
     least = None
     if threshold is not None:
