@@ -51,6 +51,24 @@ def test_the_command_writes_what_the_function_finds(folder, capsys):
     assert lb.read(out / "map.nii.gz").grid.frames is None
 
 
+@pytest.mark.parametrize(
+    ("method", "unit", "summed"),
+    [
+        ("gradient", "in logits", True),
+        ("integrated_gradients", "add up to the whole change", True),
+        ("grad_cam", "no unit", False),
+        ("occlusion", "by how many logits", False),
+    ],
+)
+def test_what_a_number_of_a_map_means_is_said_and_no_sum_that_says_nothing(folder, capsys, method, unit, summed):
+    command = ["explain", str(folder / "scan.nii.gz"), "--model", str(folder / "tiny"), "--label", "1", "--frame", "1"]
+    assert main([*command, "--steps", "2", "--method", method, "--out", str(folder / "out")]) == 0
+    said = capsys.readouterr()
+    assert unit in said.err
+    assert ("sum of the map" in said.out) is summed
+    assert unit in (folder / "out" / "explained.html").read_text()
+
+
 def test_mistakes_are_told_before_the_work(folder, capsys):
     common = ["explain", str(folder / "scan.nii.gz"), "--model", str(folder / "tiny"), "--out", str(folder / "out")]
     for more, sentence in (

@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
 from napari_lightbox import Frames, Label, Volume
+from napari_lightbox.report.explained import UNITS
 from napari_lightbox.viewer.layers import layer_to_volume, volume_to_layer
 from napari_lightbox.viewer.panels import _explain_attribution
 from napari_lightbox.viewer.panels._error_work import REVIEW
@@ -78,6 +79,11 @@ def test_the_selected_error_is_explained_in_the_frame_shown(qtbot, opened):
     low, high = made.contrast_limits
     assert low == -high < 0
     assert made.colormap.name == "against and for"
+    # One name for one method, and the unit of its numbers.
+    assert tab.method_box.currentText() == "Gradient x input"
+    assert "Gradient x input" in tab.method_box.toolTip()
+    assert UNITS["gradient"] in tab.method_box.toolTip()
+    assert UNITS["gradient"] in tab.about.text()
     assert "errors, two" in tab.about.text()
     assert found.history[-1]["operation"] == "attribute"
 

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         default="integrated_gradients",
-        help="integrated_gradients (default), gradient, grad_cam or occlusion",
+        help="integrated_gradients (default), gradient (gradient x input), grad_cam or occlusion",
     )
     parser.add_argument(
         "--region", metavar="LABELS", help="explain these voxels only (default: where the class is found)"
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the maps, and write them."""
     from ..models import attribute, load
-    from ..report.explained import FILES, map_names, write_explained
+    from ..report.explained import FILES, SUMMED, UNITS, map_names, write_explained
 
     folder = Path(args.out)
     names = [*map_names(1), *map_names(len(args.input)), *FILES]
@@ -72,10 +72,13 @@ def run(args: argparse.Namespace) -> int:
     files = write_explained(folder, maps, images, region, overwrite=args.overwrite)
     for note in maps[0].meta["notes"]:
         err(f"note: {typed(note)}")
-    for number, one in enumerate(maps[0].meta["attribution"]["frames"]):
+    about = maps[0].meta["attribution"]
+    err(f"note: {UNITS[about['method']]}")
+    for number, one in enumerate(about["frames"]):
         rest = "" if one["baseline"] is None else f", of the baseline {one['baseline']:.6g}"
         gap = "" if one.get("gap") is None else f", which misses {one['gap']:.2%} of the change in {one['steps']} steps"
-        out(f"frame {number}: target {one['target']:.6g}{rest}, sum of the map {one['sum']:.6g}{gap}")
+        added = f", sum of the map {one['sum']:.6g}{gap}" if about["method"] in SUMMED else ""
+        out(f"frame {number}: target {one['target']:.6g}{rest}{added}")
     out(", ".join(str(path) for path in files))
     return 0
 

@@ -15,6 +15,19 @@ from . import page, words
 from .pictures import Picture, View, draw
 
 FILES = ("explained.json", "explained.html")
+#: What a number of a map says, by method.
+UNITS = {
+    "gradient": "Each voxel: the gradient of the target there, times the voxel, in logits. A network is not linear, so "
+    "the sum is not the target.",
+    "integrated_gradients": "Each voxel: its part, in logits, of how much the target changes from the baseline to the "
+    "image. Over what the network sees, they add up to the whole change.",
+    "grad_cam": "Each voxel: how active the layer is, weighed by the gradients of the target. It has no unit, and the "
+    "sum says nothing: compare places in one map only.",
+    "occlusion": "Each voxel: by how many logits the target falls when the patch over it is covered. Every voxel of a "
+    "patch has all of that fall, so the sum says nothing.",
+}
+#: Methods whose maps have a sum that says something.
+SUMMED = ("gradient", "integrated_gradients")
 # Of the largest magnitudes, what is left out of the colours.
 _PERCENTILE = 99.5
 
@@ -95,6 +108,7 @@ def panels(maps: Sequence[Volume], images: Sequence[Volume], region: Volume | No
         for what, drawn in pictures_of(volume, image, region, frame).items():
             found.append(page.panel(page.heading(what, 3), page.pictures(drawn, what)))
         found.append(page.heat_legend("of the strongest in the map"))
+    found.append(page.quiet(UNITS[maps[0].meta["attribution"]["method"]]))
     found += [page.heading("Figures"), page.panel(_figures(maps)), *map(page.quiet, notes)]
     told = {str(step["operation"]): words.parameters(step) for step in maps[0].history}
     found += [page.heading("Steps"), page.panel(page.pairs(told))]
@@ -105,8 +119,9 @@ def _figures(maps: Sequence[Volume]) -> str:
     names = ("Frame", "Target", "Target of the baseline", "Sum of the map", "Steps", "Missed")
     columns = dict.fromkeys(names, "number")
     lines = []
-    for number, one in enumerate(maps[0].meta["attribution"]["frames"]):
-        values = [one[name] for name in ("target", "baseline", "sum")]
+    about = maps[0].meta["attribution"]
+    for number, one in enumerate(about["frames"]):
+        values = [one["target"], one["baseline"], one["sum"] if about["method"] in SUMMED else None]
         gap = one.get("gap")
         more = [str(one.get("steps", "–")), "–" if gap is None else f"{gap:.2%}"]
         lines.append([str(number), *("–" if v is None else f"{v:.6g}" for v in values), *more])

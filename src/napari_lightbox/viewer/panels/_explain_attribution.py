@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 from ...errors import InputError, LightboxError
 from ...models import attribute, load
 from ...models.explain import METHODS, TITLES
+from ...report.explained import UNITS
 from ...volume import Volume
 from ..capture import steady, volume_of
 from ..choosers import LayerChooser
@@ -42,7 +43,7 @@ DIVERGING = Colormap(
 )
 _HELP = {
     "integrated_gradients": "Gradients along the way from the baseline to the image: the map adds up to what changes",
-    "gradient": "One pass: the gradient at the image, times the image",
+    "gradient": "Gradient x input, one pass: the gradient at the image, times the image",
     "grad_cam": "Where a layer's channels that support the class are active: coarse, and steady",
     "occlusion": "Patches are covered one after another: slow, but needs nothing of the network but its answers",
 }
@@ -187,7 +188,7 @@ class AttributionTab(QWidget):
 
     def _on_method(self) -> None:
         method = self.method_box.currentData()
-        self.method_box.setToolTip(f"<qt>{_HELP[method]}</qt>")
+        self.method_box.setToolTip(f"<qt>{_HELP[method]}.<br>{UNITS[method]}</qt>")
         self._show_row(self.layer_line, method == "grad_cam")
         self._show_row(self.steps_box, method == "integrated_gradients")
         self._show_row(self.baseline_box, method in ("integrated_gradients", "occlusion"))
@@ -285,5 +286,5 @@ def _summary(volume: Volume) -> str:
         colours += f', <span style="color:#0072b2">■</span> against it {1 - share:.0%}'
     said.append(colours if found["method"] != "grad_cam" else "bright: supports the class")
     told = [note for note in volume.meta["notes"] if note.startswith(("target", "of layer", "the map", "the mean of"))]
-    said += [*map(escape, told), f"value of the target: {target:.4g}"]
+    said += [*map(escape, told), f"value of the target: {target:.4g}", escape(UNITS[found["method"]])]
     return "<br>".join(said)
