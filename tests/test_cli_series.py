@@ -2,13 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import napari_lightbox as lb
 from napari_lightbox import phantoms_dicom
-from napari_lightbox.cli import main
+from napari_lightbox.cli import main, series
 from napari_lightbox.geometry import Grid
+from napari_lightbox.io.series import list_series
 
 pytest.importorskip("pydicom")
 
@@ -84,3 +87,18 @@ def test_convert_a_tilted_series(folder, capsys):
     source = str(folder / "tilt")
     assert main(["convert", source, "a.nii.gz", "--even"]) == 0
     assert lb.read("a.nii.gz").grid.shear < 1e-3
+
+
+def test_a_study_whose_description_says_none_has_none(folder):
+    found = [replace(one, study=one.study._replace(description="None")) for one in list_series(folder / "plain")]
+    lines = series.as_text(found).splitlines()
+    assert f"  Study {found[0].study.date or 'without a date'}" in lines
+
+
+def test_there_is_no_negative_zero(tmp_path, capsys):
+    grid = Grid.from_spacing((2.0, 1.0, 1.0), (2, 3, 4), (-0.0, -0.0, 5.0))
+    lb.write(lb.Volume(np.zeros(grid.shape, np.float32) * -1, grid, name="a"), tmp_path / "a.nrrd")
+    assert main(["info", str(tmp_path / "a.nrrd")]) == 0
+    said = capsys.readouterr().out
+    assert "5, 0, 0 mm" in said
+    assert "-0" not in said

@@ -1,15 +1,17 @@
 """The list of DICOM series, driven as a hand would, over phantoms written as DICOM."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 
+from napari_lightbox.io.series import list_series
 from napari_lightbox.phantoms_dicom import series_phantom, write_series
 from napari_lightbox.viewer.layers import layer_to_volume
-from napari_lightbox.viewer.panels import series
+from napari_lightbox.viewer.panels import _seriestext, series
 from napari_lightbox.viewer.panels.series import SeriesPanel
 
 pytest.importorskip("pydicom")
@@ -170,3 +172,10 @@ def test_no_thumbnails_are_drawn_once_the_dock_is_gone(make_napari_viewer, qtbot
     qtbot.waitUntil(lambda: len(ended) == 2, timeout=10_000)
     qtbot.wait(300)
     assert len(begun) == 2
+
+
+def test_a_study_whose_description_says_none_is_called_by_its_date(study):
+    info = list_series(study / "plain")[0]
+    info = replace(info, study=info.study._replace(date="2006-01-01", description="None"))
+    assert series._heading(info).endswith("\u2013 2006-01-01")
+    assert "None" not in _seriestext.tip(info)

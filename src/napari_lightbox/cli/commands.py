@@ -124,7 +124,7 @@ def _described(facts: dict[str, Any]) -> str:
         "obliquity": f"{facts['obliquity']:.1f} degrees" if facts["orientation"] != "unknown" else "unknown",
         "origin": f"{_by(facts['origin'], ', ')} mm (x, y, z in LPS)" if facts["orientation"] != "unknown" else "",
         "frames": frames and f"{len(frames['values'])} ({frames['kind']}, {_span(frames)})",
-        "values": f"{span[0]:.6g} to {span[1]:.6g}{unit}" if span else "no finite values",
+        "values": f"{span[0]:z.6g} to {span[1]:z.6g}{unit}" if span else "no finite values",
         "labels": ", ".join(f"{v} {n}" for v, n in [*labels.items()][:12]) + (" ..." if len(labels) > 12 else ""),
     }
     lines = [facts["name"], *(f"  {name:<12} {value}" for name, value in rows.items() if value)]
@@ -142,7 +142,7 @@ def _described(facts: dict[str, Any]) -> str:
 
 
 def _by(values: tuple, between: str = " x ") -> str:
-    return between.join(f"{v:.6g}" for v in values)
+    return between.join(f"{v:z.6g}" for v in values)
 
 
 def _span(frames: dict[str, Any]) -> str:

@@ -91,4 +91,4 @@ def _cell(column: str, value: Any) -> str:
         return "?"
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.1f}" if column.endswith("_mm") else f"{value:.5g}"
+    return f"{value:z.1f}" if column.endswith("_mm") else f"{value:z.5g}"

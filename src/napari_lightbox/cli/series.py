@@ -53,7 +53,9 @@ def _patient(series: SeriesInfo) -> str:
 
 
 def _study(series: SeriesInfo) -> str:
-    return "Study " + (", ".join(part for part in series.study[:2] if part) or "without a date")
+    from ..report import words
+
+    return "Study " + (words.study(*series.study[:2], ", ") or "without a date")
 
 
 def _row(series: SeriesInfo) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ def _print(name: str, found: Any) -> None:
     for row in found.rows[:_MOST]:
         place = " ".join(f"{key} {row[key]}" for key in ("frame", "slice") if key in row and _varies(found.rows, key))
         if "score" in row:
-            centre = ", ".join(f"{row[axis]:.1f}" for axis in ("x_mm", "y_mm", "z_mm"))
+            centre = ", ".join(f"{row[axis]:z.1f}" for axis in ("x_mm", "y_mm", "z_mm"))
             text = f"{row['name']} {row['score']:.3f} at {centre} mm"
         elif "probability" in row:
             text = f"{row['name']} {row['probability']:.3f}"

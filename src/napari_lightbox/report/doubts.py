@@ -271,7 +271,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
         rather = row["proposed_name"] if row["proposed"] != row["predicted"] else "\u2013"
         sure = "\u2013" if row["uncertainty"] is None else f"{row['uncertainty']:.2f}"
         frame = "" if row["frame"] is None else f", frame {row['frame']}"
-        place = ", ".join(f"{row[f'{axis}_mm']:g}" for axis in "xyz") + frame
+        place = ", ".join(f"{row[f'{axis}_mm']:zg}" for axis in "xyz") + frame
         size = f"{row['volume_mm3'] / 1000:.3g}"
         lines.append([row["number"], row["kind"], row["predicted_name"], rather, size, "\u2013", sure, place])
     return page.table(columns, lines)

@@ -246,7 +246,7 @@ def _said(case: Case, frame: int, error: Error) -> str:
     }.get(error.kind, f"{row['predicted_name'] if error.predicted else row['reference_name']} {error.kind}")
     deep = f", {_text(error.depth)} mm deep" if math.isfinite(error.depth) else ""
     when = "" if row["frame"] is None else f", frame {frame}"
-    place = ", ".join(f"{row[f'{axis}_mm']:g}" for axis in "xyz")
+    place = ", ".join(f"{row[f'{axis}_mm']:zg}" for axis in "xyz")
     return f"{what}: {_text(error.volume / 1000)} ml{deep}{when}, at ({place}) mm LPS"
 
 

@@ -40,7 +40,7 @@ def facts(volume: Volume) -> dict[str, str]:
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if finite.size:
         unit = meta.get("unit", "")
-        found["Values"] = f"{finite.min():.6g} to {finite.max():.6g} {unit}".strip() + f", {values.dtype}"
+        found["Values"] = f"{finite.min():z.6g} to {finite.max():z.6g} {unit}".strip() + f", {values.dtype}"
     if finite.size < values.size:
         found["Not finite"] = f"{values.size - finite.size} voxels are NaN or infinite"
     return found
@@ -62,6 +62,18 @@ def orientation(grid: Grid) -> str:
     if grid.left_handed:
         text += ", left-handed axes"
     return text
+
+
+def study(date: str, description: str, between: str = " ") -> str:
+    """Write date and description of a study, as far as there are.
+
+    Examples
+    --------
+    >>> study("2006-01-01", "None"), study("2006-01-01", "CT thorax", ", ")
+    ('2006-01-01', '2006-01-01, CT thorax')
+    """
+    # Programs in Python write their word for nothing into files.
+    return between.join(part for part in (date, description) if part and part != "None")
 
 
 def frames(grid: Grid) -> str:
@@ -92,10 +104,10 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:z.4g}"
     if isinstance(value, list | tuple):
         if value and all(isinstance(row, list | tuple) and len(row) == 3 for row in value):
-            return "; ".join("x {2:.1f} y {1:.1f} z {0:.1f} mm".format(*row) for row in value[:4]) + (
+            return "; ".join("x {2:z.1f} y {1:z.1f} z {0:z.1f} mm".format(*row) for row in value[:4]) + (
                 f" and {len(value) - 4} more" if len(value) > 4 else ""
             )
         return "(" + ", ".join(_value(v) for v in value) + ")"

@@ -182,7 +182,7 @@ class ErrorRows(QAbstractTableModel):
         if key in ("probability", "uncertainty"):
             return number(value, 2)
         if key in _CENTRE:
-            return f"{value:.1f}"
+            return f"{value:z.1f}"
         return "" if value is None else str(value + 1 if key == "frame" else value)
 
     def whole(self, row: dict) -> str:
@@ -198,7 +198,7 @@ class ErrorRows(QAbstractTableModel):
         if "outcome" in row:
             changed = f"{self.text(row, 'changed')} {self.size_unit} ({row['changed_voxels']} voxels) changed"
             lines.append(f"{row['outcome']}: {OUTCOME_MEANINGS[row['outcome']]}; {changed}")
-        place = ", ".join(f"{name} {row[name]:.1f}" for name in _CENTRE)
+        place = ", ".join(f"{name} {row[name]:z.1f}" for name in _CENTRE)
         frame = "" if row["frame"] is None else f", frame {row['frame'] + 1}"
         lines.append(f"centre {place} mm (LPS){frame}")
         means = [f"mean {name} {row[name]:.2f}" for name in self.review["averages"]]

@@ -89,7 +89,7 @@ def number(value: float | None, digits: int = 1) -> str:
         return "\u2013" if value is None or math.isnan(value) else str(value)
     if value and abs(value) < 10 ** (1 - digits):
         return f"{value:.3g}"
-    return f"{value:.{digits}f}" if abs(value) < 1e9 else f"{value:.4g}"
+    return f"{value:z.{digits}f}" if abs(value) < 1e9 else f"{value:.4g}"
 
 
 class LabelRows(QAbstractTableModel):

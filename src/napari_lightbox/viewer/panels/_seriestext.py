@@ -3,6 +3,7 @@
 from html import escape
 
 from ...io.series import SeriesInfo
+from ...report import words
 
 
 def lines(info: SeriesInfo) -> list[str]:
@@ -29,7 +30,7 @@ def tip(info: SeriesInfo) -> str:
     count = len(info.files)
     rows = [
         ("Patient", " ".join(part for part in (info.patient.name, info.patient.id and f"({info.patient.id})") if part)),
-        ("Study", " ".join(part for part in (info.study.date, info.study.description) if part)),
+        ("Study", words.study(info.study.date, info.study.description)),
         ("Series", f"{info.number} {info.description}".strip()),
         ("Series UID", info.uid),
         ("Files", f"{count} file{'s' * (count > 1)}, {info.files[0].parent if count else ''}"),

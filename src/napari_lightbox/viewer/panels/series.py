@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from ...errors import LightboxError
 from ...io.series import SeriesInfo, list_series
+from ...report import words
 from ...volume import Volume
 from ..jobbar import JobBar, stop_when_closed
 from ..layers import plain
@@ -252,5 +253,5 @@ def _icon(picture: np.ndarray) -> QIcon:
 
 def _heading(info: SeriesInfo) -> str:
     who = info.patient.name or info.patient.id or "no patient name"
-    when = " ".join(part for part in (info.study.date, info.study.description) if part)
+    when = words.study(info.study.date, info.study.description)
     return f"{who} \u2013 {when}" if when else who
