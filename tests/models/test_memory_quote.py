@@ -123,7 +123,70 @@ def test_the_library_that_compresses_is_counted(monkeypatch):
         monkeypatch.setattr(chunks, "available", lambda there=there: there)
         needed[there] = quote(volume, model, probabilities="all", memory=1001)
         assert needed[there].disk_bytes > 0
-    assert needed[True].memory_bytes - needed[False].memory_bytes == cost._CHUNKING
+    assert needed[True].memory_bytes - needed[False].memory_bytes == cost.CHUNKING
+
+
+def test_the_library_that_compresses_is_counted_for_finer_images_too(monkeypatch):
+    from napari_lightbox.models import chunks, cost, tables
+
+    monkeypatch.setattr(tables, "KEPT_ABOVE", 1000)
+    card = make_card(window__size=[8, 8, 8], output={"kind": "image", "activation": "none", "factor": [2, 2, 2]})
+    needed = {}
+    for there in (False, True):
+        monkeypatch.setattr(chunks, "available", lambda there=there: there)
+        needed[there] = quote(make((16, 16, 16)), card, memory=1001)
+        assert needed[there].disk_bytes > 0
+    assert needed[True].memory_bytes - needed[False].memory_bytes == cost.CHUNKING
+
+
+def test_gaps_that_answers_leave_in_the_heap_are_counted_once(monkeypatch):
+    """Of windows beyond 32 MB nothing stays: the system takes them back."""
+    from napari_lightbox.models import cost
+
+    volume, model = make((8, 128, 128)), Model(ct_card(window__size=[8, 64, 64]), Net(lambda x: x))
+    needed = quote(volume, model).memory_bytes
+    answer = 4 * 3 * 8 * 64 * 64
+    monkeypatch.setattr(cost, "_GIVEN_BACK", answer)
+    assert needed - quote(volume, model).memory_bytes == answer
+
+
+def test_what_was_freed_is_given_back_where_memory_is_short(monkeypatch):
+    from napari_lightbox.models import heap
+
+    given = []
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(1))
+    model, volume = Model(ct_card(window__size=[8, 16, 16]), Net(constant_logits(1, 2, 3))), make((16, 32, 32))
+    predict(volume, model, memory=1e9)
+    assert not given
+    predict(volume, model, memory=1.2 * quote(volume, model).memory_bytes)
+    predict(volume, model, memory=1000, check=False)
+    assert len(given) > 4
+
+
+@linux
+def test_freed_memory_goes_back_to_the_system():
+    from napari_lightbox.models import heap
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    # Between small blocks that stay, so that the heap's end does not move by itself.
+    blocks = [np.ones(1 << 13) for _ in range(400)]
+    kept = blocks[::8]
+    del blocks
+    before = resident()
+    heap.give_back()
+    assert before - resident() > 10e6
+    assert all(one.all() for one in kept)
+
+
+@linux
+@pytest.mark.slow
+def test_the_memory_that_is_allowed_is_not_exceeded():
+    for classes, allowed, kept in ((57, 2.5e8, ()), (25, 1.5e8, [1, 2, 3, 4, 5, 6])):
+        case = {"shape": [96, 192, 192], "classes": classes, "window": [32, 64, 64], "overlap": 0.25}
+        found = measured(**case, memory=allowed, probabilities=kept)
+        assert found["taken"] <= allowed
 
 
 def test_a_file_is_gone_with_its_last_view(tmp_path, monkeypatch):

@@ -26,8 +26,11 @@ SHARE = 0.5
 _SMALL = 64 << 20
 # What a prediction takes whatever it does: the network's thread, and memory that was freed but not given back.
 _ALWAYS = 16 << 20
+# The heap does not give smaller arrays back: an answer that is freed leaves a gap too small for the next, as the
+# windows that are asked about go there first.
+_GIVEN_BACK = 32 << 20
 # What writing compressed chunks takes beside the results: the library, its threads, and slabs on their way to disk.
-_CHUNKING = 12 << 20
+CHUNKING = 12 << 20
 # What the first convolutions leave behind: compiled kernels, and buffers in the heap, up to 8 arrays of features.
 _KERNELS = 24 << 20
 _HEAP = 128 << 20
@@ -167,11 +170,14 @@ def draw_up(
     image = 4 * inputs * math.prod(plan.padded)
     window, channels = math.prod(plan.window) * plan.batch, classes * answers
     asking = 4 * window * (inputs * (1 + (passes > 1)) + channels + (classes if passes > 1 else 0))
-    asking += max(network_bytes(card, plan), min(_PIECE, 4 * window * channels))
-    fixed = _ALWAYS + results + image + max(asking, _finishing(plan, channels, classes))
+    network, answer = network_bytes(card, plan), 4 * window * channels
+    asking += max(network, min(_PIECE, answer))
+    # The gaps that a known network leaves are counted with it.
+    gap = answer if not network and answer < _GIVEN_BACK else 0
+    fixed = _ALWAYS + gap + results + image + max(asking, _finishing(plan, channels, classes))
     whole = bands.cover(plan)
     on_disk = kept > _SMALL and fixed + kept + bands.sums_bytes(whole, plan.numbers(channels)) > most
-    fixed += kept if not on_disk else _CHUNKING if chunks.available() else 0
+    fixed += kept if not on_disk else CHUNKING if chunks.available() else 0
     room = max(0.0, most - fixed)
     blocks = bands.choose(plan, channels, room)
     # Weights that are no product of those along the axes are added up beside the sums.

@@ -10,7 +10,7 @@ import torch
 from .. import progress
 from ..errors import InputError
 from ..volume import Volume
-from . import bands, gpu, sampling, windows
+from . import bands, gpu, heap, sampling, windows
 from .asking import Away
 from .card import Card, Intensity
 from .finishing import Finisher
@@ -245,6 +245,8 @@ class Run:
         room: float,
         known: dict[tuple[int, ...] | None, torch.Tensor],
         expected: int,
+        *,
+        tight: bool = False,
     ) -> None:
         """Run all windows of a frame and write its results.
 
@@ -264,6 +266,8 @@ class Run:
             Answers there are already, by the start of their window; they are taken out.
         expected : int
             Windows that the counter has been told of.
+        tight : bool
+            Whether memory is short; it is in any case where the plane is divided.
         """
         self.number += 1
         while True:
@@ -272,7 +276,7 @@ class Run:
             expected = 0
             try:
                 for block in blocks:
-                    self._block(image, plan, finisher, block, channels, known)
+                    self._block(image, plan, finisher, block, channels, known, tight=tight or len(blocks) > 1)
                 return
             except OutOfMemory as error:
                 smaller = bands.choose(plan, channels, bands.sums_bytes(blocks, plan.numbers(channels)) / 2)
@@ -281,11 +285,15 @@ class Run:
             room = bands.sums_bytes(smaller, plan.numbers(channels))
             self.note(f"memory ran out: the plane was divided into {len(smaller)} parts, done one after another")
 
-    def _block(self, image, plan, finisher: Finisher, block: bands.Block, channels: int, known: dict) -> None:
+    def _block(
+        self, image, plan, finisher: Finisher, block: bands.Block, channels: int, known: dict, *, tight: bool
+    ) -> None:
         sums = self._make_sums(block, plan, channels)
         for steps in _until_whole(block.steps):
             for count in self.away.each(self._add(image, plan, block, step, sums, known) for step in steps):
                 self.counter.add(count)
+            if tight:
+                heap.give_back()
             finisher.finish(sums, block, steps[-1].out)
             self.counter.add()
 

@@ -30,6 +30,8 @@ ModelLike = Model | str | os.PathLike | Callable
 _PRECISIONS = ("exact", "fast")
 # What makes no difference to a quote.
 _UNQUOTED = ("device", "precision", "check", "seed", "skip_below")
+# Share of the memory allowed from which on it is short.
+_TIGHT = 0.75
 _OPTIONS = ("overlap", "blending", "mirror", "activation", "kind", "probabilities", "uncertainty")
 
 
@@ -376,6 +378,11 @@ class Work:
         panel, given = self.panel, (self.channels, self.plan, self.card, self.most, classes)
         return cost.draw_up(*given, answers=panel.channels, passes=panel.passes)
 
+    @property
+    def tight(self) -> bool:
+        """Whether what was freed is to be given back, as there is little room beside what is needed."""
+        return self.bill.on_disk or self.bill.memory_bytes > _TIGHT * self.most
+
     def begin(self, channels: int) -> None:
         """Make the arrays of the results, once it is known how many channels come out."""
         from . import finishing
@@ -470,8 +477,9 @@ def _frame(work: Work, run: "Run", frame: int) -> None:
     if work.results is None:
         known = run.first(image, plan)
         channels = next(iter(known.values())).shape[0]
+        known.pop(None, None)
         work.begin(channels)
         plan = replace(plan, options=work.plan.options)
     finisher = work.finisher(plan, frame, run.counter.add)
     channels = len(work.results.values) * work.panel.channels
-    run.frame(image, plan, finisher, channels, work.bill.room, known, expected)
+    run.frame(image, plan, finisher, channels, work.bill.room, known, expected, tight=work.tight)

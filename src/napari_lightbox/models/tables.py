@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..memory import free_memory
 from ..volume import Volume
-from . import several, windows
+from . import chunks, several, windows
 from .bundle_foreign import quote_whole
 from .card import Card
 from .channels import together
-from .cost import budget
+from .cost import CHUNKING, budget
 from .heads import TABLES
 from .plan import Options, Plan, Quote, human_bytes, make_plan
 
@@ -269,7 +269,8 @@ def _quote(channels: Sequence[Volume], card: Card, given: Mapping[str, Any], not
     # Small results stay in memory in any case.
     on_disk = result > KEPT_ABOVE and fixed + sums + result > budget(given.get("memory"))
     kept = [note.replace(", and back", "") for note in plan.notes]
-    memory, disk = (fixed + sums, result) if on_disk else (fixed + sums + result, 0)
+    written = CHUNKING if chunks.available() else 0
+    memory, disk = (fixed + sums + written, result) if on_disk else (fixed + sums + result, 0)
     return Quote(plan.frames * plan.windows_per_frame, memory, (*kept, *notes), disk)
 
 
