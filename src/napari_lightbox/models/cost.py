@@ -27,7 +27,7 @@ _SMALL = 64 << 20
 # What a prediction takes whatever it does: the network's thread, and memory that was freed but not given back.
 _ALWAYS = 16 << 20
 # The heap does not give smaller arrays back: an answer that is freed leaves a gap too small for the next, as the
-# windows that are asked about go there first.
+# windows that are asked about go there first. Now and then the next one fits: half of it is what it comes to.
 _GIVEN_BACK = 32 << 20
 # What writing compressed chunks takes beside the results: the library, its threads, and slabs on their way to disk.
 CHUNKING = 12 << 20
@@ -173,7 +173,7 @@ def draw_up(
     network, answer = network_bytes(card, plan), 4 * window * channels
     asking += max(network, min(_PIECE, answer))
     # The gaps that a known network leaves are counted with it.
-    gap = answer if not network and answer < _GIVEN_BACK else 0
+    gap = answer // 2 if not network and answer < _GIVEN_BACK else 0
     fixed = _ALWAYS + gap + results + image + max(asking, _finishing(plan, channels, classes))
     whole = bands.cover(plan)
     on_disk = kept > _SMALL and fixed + kept + bands.sums_bytes(whole, plan.numbers(channels)) > most
