@@ -142,3 +142,26 @@ def test_an_image_of_another_modality_is_told_apart_in_words_and_may_be_forced(h
 def test_too_little_memory_is_told_in_one_unit(here, capsys):
     run("predict", "one", "a.nii.gz", "--out", "out", "--device", "cpu", "--memory", "1MB", code=1)
     assert "of memory and 1 MB are allowed: allow more as memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--uncertainty", "variance"], "add --also MODEL, --samples N (of a model with dropout) or --mirror, or take"),
+        (["--samples", "3"], "samples 3 needs layers of dropout, and model 'one' has none"),
+        (["--window", "5,5,5"], "divisible by 2"),
+        (["--overlap", "1.5"], "overlap 1.5"),
+        (["--post", '{"liver": {"fill_holes": true}}'], "liver"),
+    ],
+)
+def test_choices_that_no_image_makes_right_are_told_once_before_the_first(here, capsys, monkeypatch, options, said):
+    def never(*args, **kwargs):
+        raise AssertionError("the image was read")
+
+    monkeypatch.setattr("napari_lightbox.cli.predicting.read_input", never)
+    run("predict", "one", "a.nii.gz", "mask.nii.gz", "--out", "out", *options, code=2)
+    found = capsys.readouterr().err
+    assert said in found
+    assert "failed" not in found
+    assert found.count("\n") == 1
+    run("predict", "one", "a.nii.gz", "--out", "out", *options, "--overwrite", code=2)

@@ -8,7 +8,7 @@ import pytest
 from nets import Net, constant_logits, ct_card, make, make_card
 
 from napari_lightbox.errors import InputError
-from napari_lightbox.models import doubt, predict
+from napari_lightbox.models import doubt, predict, quote
 from napari_lightbox.models.loaders import Model
 
 torch = pytest.importorskip("torch")
@@ -175,3 +175,12 @@ def test_what_makes_no_difference_is_noted():
         assert not any("different things" in note for note in told)
     image = predict(make(), lambda x: x, kind="image", uncertainty=True)
     assert any("uncertainty is of classes" in note for note in image.notes)
+
+
+def test_a_quote_refuses_doubt_over_a_single_pass_and_counts_folds():
+    card, volume = make_card(output={"kind": "labels", "labels": {"1": "a"}}), make((4, 6, 8))
+    with pytest.raises(InputError, match=r"compares several passes.*mirror=True"):
+        quote(volume, card, uncertainty="variance")
+    assert quote(volume, card, uncertainty="variance", mirror=True).windows
+    assert quote(volume, [card, card], uncertainty="disagreement").windows
+    assert quote(volume, card, uncertainty="variance", samples=2).windows

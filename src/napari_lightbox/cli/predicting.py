@@ -103,12 +103,17 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the model over all cases; a bad one is named, and those that are done already stay."""
     from .. import models
+    from ..models import choices
     from ..models.tables import is_table
 
-    card = tables.chosen_card(models.read_card(args.model), args)
+    cards = [models.read_card(one) for one in (args.model, *args.also)]
+    card = tables.chosen_card(cards[0], args)
     call, cases = _call(args, card), batch.group_cases(args.inputs, len(card.input.channels))
+    # What no image can make right is told once, not case by case.
+    choices.require(cards, call)
     folder = batch.open_folder(args.out, args.suffix)
     loaded = [models.load(one, trust=args.trust) for one in (args.model, *args.also)]
+    choices.require(loaded, call)
     if is_table(card):
         if len(loaded) > 1:
             raise InputError(

@@ -19,6 +19,10 @@ _TYPED = (
     (r"\baxes=\.\.\.", "--axes LETTERS"),
     (r"\b(?:with|by) kind='(image|labels|probability)'", r"with --read-as \1"),
     (r"\bkind='(image|labels|probability)'", r"--read-as \1"),
+    (
+        r"give a list of models, samples \(of a model with dropout\) or mirror=True, or take 'entropy'",
+        "add --also MODEL, --samples N (of a model with dropout) or --mirror, or take --uncertainty entropy",
+    ),
     (r"\bchoose kind='regions'", "add --regions"),
     (r"\bkind='regions'", "--regions"),
 )

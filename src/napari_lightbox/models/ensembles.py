@@ -25,7 +25,7 @@ def require_alike(models: Sequence[Any]) -> None:
     """Refuse models that do not take the same images, or do not give the same classes."""
     if len(models) < 2:
         return
-    cards = [model.card for model in models if isinstance(model, Model)]
+    cards = [model if isinstance(model, Card) else model.card for model in models if isinstance(model, Model | Card)]
     if cards and len(cards) < len(models):
         raise InputError("model mixes functions with models: give a list of one or the other")
     for other in cards[1:]:
@@ -69,7 +69,7 @@ def ignored(models: Sequence[Any], options: Options, post: Any) -> list[str]:
 def panel(
     models: Sequence[Any], card: Card, options: Options, samples: int, seed: int, *, loaded: bool = True
 ) -> "Panel":
-    """Return who is asked; of models that are not loaded, as a quote has them, folds are not known.
+    """Return who is asked; whether models that are not loaded, as a quote has them, have dropout is not known.
 
     Raises
     ------
@@ -88,14 +88,14 @@ def panel(
 
     members, number = [], 0
     for model in models:
-        count = len(_folds(model)) if loaded and measured else 1
+        count = _count_folds(model) if measured else 1
         members.append(tuple(range(number, number + count)))
         number += count
     # nnU-Net rounds the sums of each fold to half precision before it takes their mean.
     alone = len(models) == 1 and not measured and not samples
     folds = getattr(card.rules, "folds", 1) if alone else 1
     found = Panel(tuple(members), samples, seed, options.mirror, measured, folds)
-    if loaded and measured and found.passes < 2:
+    if measured and found.passes < 2:
         raise InputError(
             f"uncertainty {options.uncertainty!r} compares several passes, and there is one: give a list of models, "
             "samples (of a model with dropout) or mirror=True, or take 'entropy'"
@@ -110,10 +110,10 @@ def panel(
     return found
 
 
-def _folds(model: Any) -> list[Any]:
-    """Return the networks whose logits make up the answer of a model: its folds, or the model itself."""
-    folds = getattr(getattr(model, "module", None), "folds", None)
-    return list(folds) if folds is not None and model.card.loader == "nnunet" else [model]
+def _count_folds(model: Any) -> int:
+    """Return how many networks' logits make up the answer of a model or a card: those of its folds, or its own."""
+    card = model if isinstance(model, Card) else getattr(model, "card", None)
+    return getattr(card.rules, "folds", 1) if card is not None and card.loader == "nnunet" else 1
 
 
 def networks(

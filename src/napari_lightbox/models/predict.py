@@ -12,6 +12,7 @@ from ..volume import Volume
 from . import cost, ensembles, tables
 from .card import Card, Channel, InputSpec, OutputSpec, WindowSpec
 from .channels import as_channels, together
+from .choices import require_skip
 from .class_values import expected, label_values, wanted
 from .loaders import Model, load, read_card
 from .plan import Options, Plan, Quote, human_bytes, make_plan, options_for, review
@@ -174,7 +175,7 @@ def predict(
     asked = {"window": window, "device": device, "check": check, "precision": precision, "samples": samples}
     asked.update(seed=seed, skip_below=skip_below, memory=memory, post=rules)
     asked.update({} if output is None else {"output": output})
-    _check_skip(skip_below, options)
+    require_skip(skip_below, options)
     notes = [*_reviewed(channels, card, check), *ensembles.ignored(models, options, post)]
     given_channels, (channels, more) = channels, together(channels)
     plan = make_plan(channels, card, options, window)
@@ -325,17 +326,6 @@ def _card_of(model: Any, channels: list[Volume], dims: int, given: dict) -> tupl
         output=OutputSpec(kind=given.get("kind") or "labels"),
     )
     return card, options_for(card, **given)
-
-
-def _check_skip(skip_below: float | None, options: Options) -> None:
-    if skip_below is None:
-        return
-    if isinstance(skip_below, bool) or not isinstance(skip_below, int | float):
-        raise InputError(f"skip_below {skip_below!r} must be a number, as the network sees it, or None")
-    if options.kind == "image":
-        raise InputError(
-            f"skip_below {skip_below!r} takes windows as background, which an image does not have: leave it out"
-        )
 
 
 def _reviewed(channels: list[Volume], card: Card, check: bool) -> list[str]:

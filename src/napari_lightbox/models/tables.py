@@ -142,7 +142,7 @@ def run(
     if card is None:
         return None
     if card.outputs and given["output"] is None:
-        _require_alone(models, card)
+        require_alone(models, card)
         chosen = {name: _choices(card, name, given) for name in card.outputs}
         made = several.run(models[0], channels, chosen, review, one)
         found = {name: _named(prediction, card, name) for name, prediction in made.items()}
@@ -151,12 +151,12 @@ def run(
     if getattr(card.rules, "whole", False):
         from . import bundle_whole
 
-        _require_alone(models, card)
+        require_alone(models, card)
         notes, (channels, more) = review(), together(channels)
         return bundle_whole.predict(channels, models[0], given, (*notes, *more))
     if not is_apart(card):
         return None
-    _require_alone(models, card)
+    require_alone(models, card)
     require_no_choice(card, given)
     notes = review()
     need = _quote(channels, card, given, ())
@@ -204,7 +204,8 @@ def _require_memory(needed: int, card: Card, memory: float | None) -> None:
         )
 
 
-def _require_alone(models: Sequence[Any], card: Card) -> None:
+def require_alone(models: Sequence[Any], card: Card) -> None:
+    """Refuse several models where their answers are not averaged."""
     if len(models) > 1:
         what = "several outputs" if card.outputs else f"kind {card.output.kind!r}"
         raise InputError(f"model {card.name!r} has {what}, which is not averaged over models: run one at a time")
@@ -248,7 +249,7 @@ def quote(
         return quote_whole(channels, card, given, (*review(card), *together(channels, run=False)[1]))
     if not is_apart(card):
         return None
-    _require_alone(models, card)
+    require_alone(models, card)
     require_no_choice(card, given)
     return _quote(channels, card, given, (*review(card), *together(channels, run=False)[1]))
 
