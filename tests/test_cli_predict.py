@@ -141,7 +141,7 @@ def test_an_image_of_another_modality_is_told_apart_in_words_and_may_be_forced(h
 
 def test_too_little_memory_is_told_in_one_unit(here, capsys):
     run("predict", "one", "a.nii.gz", "--out", "out", "--device", "cpu", "--memory", "1MB", code=1)
-    assert "of memory and 1 MB are allowed: allow more as memory" in capsys.readouterr().err
+    assert "of memory and 1 MB are allowed: allow more with --memory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -165,3 +165,15 @@ def test_choices_that_no_image_makes_right_are_told_once_before_the_first(here, 
     assert "failed" not in found
     assert found.count("\n") == 1
     run("predict", "one", "a.nii.gz", "--out", "out", *options, "--overwrite", code=2)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_the_work_and_the_next_case_is_done(here, capsys):
+    large = lb.Volume(np.zeros((64, 128, 128), np.int16), lb.Grid.from_spacing((1, 1, 1), (64, 128, 128)))
+    lb.write(large, "large.nii")
+    window = ["--window", "8,8,6", "--memory", "45MB", "--device", "cpu"]
+    run("predict", "one", "large.nii", "a.nii.gz", "--out", "out", *window, code=1)
+    said = capsys.readouterr().err
+    assert "large: the prediction needs about" in said
+    assert "45 MB are allowed: allow more with --memory, or crop or resample the image to" in said
+    assert "1 of 2 cases failed: large" in said
+    assert os.listdir("out") == ["a_one.nii.gz"]

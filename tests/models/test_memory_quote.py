@@ -87,6 +87,33 @@ def test_a_budget_is_kept_or_refused():
     assert quote(volume, model, memory=1e9).windows < quote(volume, model, memory=1000).windows
 
 
+def test_a_quote_says_what_would_fit_and_it_does():
+    card, volume = ct_card(window__size=[8, 16, 16]), make((64, 128, 128))
+    bare = quote(volume, card).memory_bytes
+    kept = {"probabilities": "all", "uncertainty": True}
+    both = quote(volume, card, memory=(bare + quote(volume, card, **kept).memory_bytes) / 2, **kept)
+    assert "or keep no probabilities (about" in both.problem
+    assert both.notes[0] == both.problem
+    assert not quote(volume, card, memory=1.01 * bare, uncertainty=False).problem
+    assert "keep no probabilities and no uncertainty" in quote(volume, card, memory=1.01 * bare, **kept).problem
+    short = (bare + 2 * quote(volume, card, memory=1000).memory_bytes) / 3
+    assert quote(volume, card, memory=short - 1e5).problem == ""
+    assert "smaller window" in quote(volume, card, memory=1000).problem
+
+
+def test_of_a_smaller_image_what_is_said_fits():
+    card, volume = ct_card(window__size=[8, 16, 16]), make((64, 128, 128))
+    allowed = 0.8 * quote(volume, card, memory=1000).memory_bytes
+    problem = quote(volume, card, memory=allowed).problem
+    share = float(problem.split("to ")[-1].split(" %")[0]) / 100
+    assert 0 < share < 1
+    cropped = make((int(64 * share), 128, 128))
+    assert not quote(cropped, card, memory=allowed).problem
+    with pytest.raises(InputError) as refused:
+        predict(volume, Model(card, Net(constant_logits(1, 2, 3))), memory=allowed)
+    assert str(refused.value) == problem
+
+
 @pytest.mark.parametrize("kind", [np.memmap, "chunks"])
 def test_large_probabilities_are_halved_and_put_on_disk(monkeypatch, kind):
     from napari_lightbox.models import chunks, cost

@@ -23,6 +23,9 @@ _TYPED = (
         r"give a list of models, samples \(of a model with dropout\) or mirror=True, or take 'entropy'",
         "add --also MODEL, --samples N (of a model with dropout) or --mirror, or take --uncertainty entropy",
     ),
+    (r"\ballow more as memory\b", "allow more with --memory"),
+    (r"\bkeep no probabilities and no uncertainty\b", "leave out --probability and --uncertainty"),
+    (r"\bkeep no (probabilit|uncertaint)(?:y|ies)\b", r"leave out --\1y"),
     (r"\bchoose kind='regions'", "add --regions"),
     (r"\bkind='regions'", "--regions"),
 )

@@ -69,10 +69,10 @@ class Shared(Work):
     takes: Takes | None = None
     made: list[finishing.Results] = field(default_factory=list)
 
-    def draw_up(self, classes: int) -> cost.Bill:
+    def draw_up(self, classes: int, plan: Plan | None = None) -> cost.Bill:
         """Return what all outputs need together."""
         counts = self.takes.counts or [expected(part.card, part.options) for part in self.parts.values()]
-        return several.bill_of(self.channels, self.plan, self.card, self.parts, counts, self.most)
+        return several.bill_of(self.channels, plan or self.plan, self.card, self.parts, counts, self.most)
 
     def begin(self, channels: int) -> None:
         """Make the arrays of the results of each output."""

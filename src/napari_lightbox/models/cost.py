@@ -5,8 +5,8 @@ windows run twice. Neither changes a label.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..memory import free_memory
 from ..volume import Volume
 from . import bands, chunks
 from .card import Card
-from .plan import STRIP_BYTES, Plan, human_bytes
+from .plan import STRIP_BYTES, Plan, Quote, human_bytes
 
 # Probabilities that need more than this in single precision are kept in half precision.
 HALF_ABOVE = 1 << 30
@@ -68,7 +68,9 @@ def budget(memory: float | None) -> float:
     return math.inf if free is None else free * (SHARE if memory is None else memory)
 
 
-def refusal(needed: float, memory: float | None, allowed: float | None, kind: str) -> str | None:
+def refusal(
+    needed: float, memory: float | None, allowed: float | None, kind: str, remedy: str | None = None
+) -> str | None:
     """Say why a prediction does not fit into memory, and what helps; None where it fits.
 
     Parameters
@@ -81,16 +83,27 @@ def refusal(needed: float, memory: float | None, allowed: float | None, kind: st
         Bytes that it stands for; where `memory` is None, what is free, None where that is not known.
     kind : str
         What the model gives: ``"image"`` has no probabilities that could be left out.
+    remedy : str, optional
+        What would fit, as `remedy` says it.
     """
     if allowed is None or needed <= allowed:
         return None
-    remedy = "crop or resample the image"
-    if kind != "image":
-        remedy = f"keep fewer probabilities, or {remedy}"
+    if remedy is None:
+        remedy = "crop or resample the image"
+        remedy = remedy if kind == "image" else f"keep fewer probabilities, or {remedy}"
     said = f"{human_bytes(allowed)} are free"
     if memory is not None:
-        said, remedy = f"{human_bytes(allowed)} are allowed", f"allow more as memory, {remedy}"
+        said, remedy = f"{human_bytes(allowed)} are allowed", f"allow more as memory, or {remedy}"
     return f"the prediction needs about {human_bytes(needed)} of memory and {said}: {remedy}"
+
+
+def told(quote: Quote, memory: float | None, kind: str, remedy: Callable[[float], str] | None = None) -> Quote:
+    """Return a quote that says whether it fits into memory; `remedy` is asked what would fit into so many bytes."""
+    allowed = free_memory() if memory is None else budget(memory)
+    if allowed is None or quote.memory_bytes <= allowed:
+        return quote
+    problem = refusal(quote.memory_bytes, memory, allowed, kind, remedy and remedy(allowed))
+    return replace(quote, notes=(problem, *quote.notes), problem=problem)
 
 
 @dataclass(frozen=True)
@@ -109,6 +122,8 @@ class Bill:
         Of the probabilities that are kept.
     on_disk : bool
         Whether these are on disk.
+    least_bytes : int
+        What would be needed of an image of one window.
     """
 
     blocks: tuple[bands.Block, ...]
@@ -117,6 +132,7 @@ class Bill:
     disk_bytes: int
     dtype: type
     on_disk: bool
+    least_bytes: int = 0
 
     @property
     def windows(self) -> int:
@@ -174,7 +190,8 @@ def draw_up(
     asking += max(network, min(_PIECE, answer))
     # The gaps that a known network leaves are counted with it.
     gap = answer // 2 if not network and answer < _GIVEN_BACK else 0
-    fixed = _ALWAYS + gap + results + image + max(asking, _finishing(plan, channels, classes))
+    least = _ALWAYS + gap + max(asking, _finishing(plan, channels, classes))
+    fixed = least + results + image
     whole = bands.cover(plan)
     on_disk = kept > _SMALL and fixed + kept + bands.sums_bytes(whole, plan.numbers(channels)) > most
     fixed += kept if not on_disk else CHUNKING if chunks.available() else 0
@@ -184,7 +201,41 @@ def draw_up(
     running = fixed + bands.sums_bytes(blocks, plan.numbers(channels))
     before = results + (0 if on_disk else kept) if plan.frames > 1 else 0
     preparing = _ALWAYS + before + _preparing(volumes, plan, card)
-    return Bill(blocks, room, int(max(running, preparing)), kept if on_disk else 0, dtype, on_disk)
+    disk = kept if on_disk else 0
+    return Bill(blocks, room, int(max(running, preparing)), disk, dtype, on_disk, int(least))
+
+
+def remedy(plan: Plan, bill: Bill, allowed: float, draw: Callable[[Plan], Bill]) -> str:
+    """Say what of a prediction would fit into memory.
+
+    Parameters
+    ----------
+    plan, bill : Plan, Bill
+        Of the prediction that does not.
+    allowed : float
+        Bytes.
+    draw : callable
+        Draws up the bill of another plan, as `draw_up` does.
+
+    Returns
+    -------
+    str
+        What is to be done, as the end of a sentence.
+    """
+    options = plan.options
+    left_out: dict[str, Any] = {}
+    for name, nothing in (("probabilities", ()), ("uncertainty", None)):
+        if options.kind == "image" or not getattr(options, name):
+            continue
+        left_out[name] = nothing
+        needed = draw(replace(plan, options=replace(options, **left_out))).memory_bytes
+        if needed <= allowed:
+            return f"keep no {' and no '.join(left_out)} (about {human_bytes(needed)})"
+    share = (allowed - bill.least_bytes) / max(1, bill.memory_bytes - bill.least_bytes)
+    smaller = math.floor(100 * share)
+    if smaller >= 1:
+        return f"crop or resample the image to {smaller} % of its voxels"
+    return "choose a smaller window" if bill.least_bytes > allowed else "crop or resample the image"
 
 
 def _preparing(volumes: Sequence[Volume], plan: Plan, card: Card) -> int:

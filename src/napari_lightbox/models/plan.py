@@ -175,12 +175,16 @@ class Quote:
         What else is worth knowing: resampling, padding, what could not be checked.
     disk_bytes : int
         Space on disk for probabilities that do not fit into the memory allowed.
+    problem : str
+        Why it does not fit into memory, so that `predict` refuses it, and what would; empty where it fits. The first
+        of the notes, too.
     """
 
     windows: int
     memory_bytes: int
     notes: tuple[str, ...] = field(default=())
     disk_bytes: int = 0
+    problem: str = ""
 
     def __str__(self) -> str:
         disk = f" and {human_bytes(self.disk_bytes)} on disk" if self.disk_bytes else ""

@@ -208,8 +208,8 @@ def quote(
     Returns
     -------
     Quote
-        Number of windows, memory, space on disk, and notes. The number of classes of a callable is taken to be 2, and
-        what it needs itself is not known.
+        Number of windows, memory, space on disk, and notes; `problem` where that memory is not there. The number of
+        classes of a callable is taken to be 2, and what it needs itself is not known.
 
     Raises
     ------
@@ -237,16 +237,22 @@ def quote(
         lambda chosen: quote(volume, models[0], **chosen),
     )  # fmt: skip
     if apart is not None:
-        return apart
+        return cost.told(apart, memory, "image")
     models = [tables.for_output(one, output) for one in models]
     card, options = _card_of(models[0], channels, dims, given)
     rules_for(card, options.kind, post)
     panel = ensembles.panel(models, card, options, samples, 0, loaded=False)
     plan = make_plan(channels, card, options, window)
     classes = expected(card, options)
-    bill = cost.draw_up(channels, plan, card, cost.budget(memory), classes, answers=panel.channels, passes=panel.passes)
+
+    def draw(plan: Plan) -> cost.Bill:
+        most = cost.budget(memory)
+        return cost.draw_up(channels, plan, card, most, classes, answers=panel.channels, passes=panel.passes)
+
+    bill = draw(plan)
     notes = (*plan.notes, *bill.notes, *_reviewed(channels, card, check=False), *together(channels, run=False)[1])
-    return Quote(plan.frames * bill.windows, bill.memory_bytes, notes, bill.disk_bytes)
+    found = Quote(plan.frames * bill.windows, bill.memory_bytes, notes, bill.disk_bytes)
+    return cost.told(found, memory, options.kind, lambda allowed: cost.remedy(plan, bill, allowed, draw))
 
 
 def replay(step: Mapping[str, Any], volume: Volume, parameters: Mapping[str, Any]) -> Volume:
@@ -359,13 +365,14 @@ class Work:
         self.bill = self.draw_up(classes)
         memory = self.asked["memory"]
         allowed = self.most if memory is not None else free_memory()
-        refused = cost.refusal(self.bill.memory_bytes, memory, allowed, options.kind)
-        if self.asked["check"] and refused:
-            raise InputError(refused)
+        if not self.asked["check"] or allowed is None or self.bill.memory_bytes <= allowed:
+            return
+        remedy = cost.remedy(self.plan, self.bill, allowed, lambda plan: self.draw_up(classes, plan))
+        raise InputError(cost.refusal(self.bill.memory_bytes, memory, allowed, options.kind, remedy))
 
-    def draw_up(self, classes: int) -> cost.Bill:
-        """Return what it needs with a number of classes."""
-        panel, given = self.panel, (self.channels, self.plan, self.card, self.most, classes)
+    def draw_up(self, classes: int, plan: Plan | None = None) -> cost.Bill:
+        """Return what it needs with a number of classes; of another plan, where one is given."""
+        panel, given = self.panel, (self.channels, plan or self.plan, self.card, self.most, classes)
         return cost.draw_up(*given, answers=panel.channels, passes=panel.passes)
 
     @property
