@@ -30,6 +30,39 @@ def test_a_wrong_modality_is_refused_and_an_unknown_one_is_noted():
     assert not any("modality" in note for note in predict(make(meta={"modality": "ct"}), model).notes)
 
 
+WINDOW = {"rule": "window", "low": -1000, "high": 1000}
+
+
+def with_rule(**rule):
+    channels = [{"name": "CT", "modality": "CT", "intensity": rule}]
+    return Model(ct_card(input={"dims": 3, "channels": channels}), Net(constant_logits(1, 2, 3)))
+
+
+@pytest.mark.parametrize("rule", [WINDOW, {"rule": "zscore", "low": -160, "high": 300, "mean": 80, "std": 120}])
+def test_values_that_cannot_be_hounsfield_units_are_refused_where_the_modality_is_unknown(rule):
+    brain = np.random.default_rng(0).uniform(0, 255, (12, 20, 24))
+    brain[0, 0, 0] = -2  # as resampling leaves it
+    image = make((12, 20, 24)).replace(data=brain.astype(np.float32))
+    said = r"values of 'scan' \(-2 to 2\d\d.*\) are not Hounsfield units .* model 'made-up' is made for CT"
+    refused(said, image, with_rule(**rule))
+    found = predict(image, with_rule(**rule), check=False)
+    assert sum("Hounsfield" in note for note in found.notes) == 1
+    # What a header says is not doubted, only noted.
+    told = predict(image.replace(meta={"modality": "CT"}), with_rule(**rule)).notes
+    assert any("do not look like Hounsfield units" in note for note in told)
+
+
+def test_values_that_may_be_hounsfield_units_are_not_refused():
+    rng = np.random.default_rng(0)
+    soft = make((12, 20, 24)).replace(data=rng.normal(40, 15, (12, 20, 24)).astype(np.float32))
+    assert any("modality of 'scan' is unknown" in note for note in predict(soft, with_rule(**WINDOW)).notes)
+    bright = soft.replace(data=np.abs(soft.data))
+    refused("not Hounsfield", bright, with_rule(**WINDOW))
+    # The window of a brain begins at 0: images that are cut off there are what such a model learned from.
+    for rule in ({"rule": "window", "low": 0, "high": 80}, {"rule": "minmax"}, {"rule": "none"}):
+        predict(bright, with_rule(**rule))
+
+
 def test_wrong_dims_channels_and_spacing_are_refused():
     refused("single slice", make((1, 8, 8)))
     refused(r"takes 1 images \(CT\), not 2", [make(), make()])

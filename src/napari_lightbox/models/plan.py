@@ -14,7 +14,7 @@ from ..geometry import Grid
 from ..ops._hounsfield import looks_like_ct
 from ..volume import Volume
 from . import doubt, windows
-from .card import ACTIVATIONS, BLENDINGS, KINDS, Card
+from .card import ACTIVATIONS, BLENDINGS, KINDS, Card, Channel
 from .channels import as_channels as as_channels
 from .heads import TABLES
 
@@ -23,6 +23,8 @@ _NAMED_MODALITY = {"US": "ultrasound", "PT": "PET", "NM": "nuclear medicine", "M
 _NAMED_MODALITY |= {"DX": "X-ray", "RF": "fluoroscopy", "XA": "angiography", "OCT": "optical coherence tomography"}
 # Spacings that differ by less than this share are the same: files round them.
 _SAME_SPACING = 1e-3
+# Share of the values of an image that may be below 0 although it is no CT.
+_STRAY = 1e-3
 # Bytes of results that are worked on at once, all classes together.
 STRIP_BYTES = 4 << 20
 # Voxels along an axis that no image reaches.
@@ -225,7 +227,8 @@ def review(volumes: Sequence[Volume], card: Card) -> tuple[list[str], list[str]]
     for volume, channel in zip(volumes, wanted, strict=True):
         found = _modality(volume.meta.get("modality"))
         asked = _modality(channel.modality)
-        if asked == "CT" and found in ("", "CT") and _values_like_ct(volume) is False:
+        why = _never_hounsfield(volume, channel) if asked == "CT" and not found else None
+        if asked == "CT" and found in ("", "CT") and not why and _values_like_ct(volume) is False:
             notes.append(
                 f"the values of {volume.name!r} do not look like Hounsfield units, which model {card.name!r} is made "
                 "for: expect nothing of the result"
@@ -237,6 +240,8 @@ def review(volumes: Sequence[Volume], card: Card) -> tuple[list[str], list[str]]
                 f"the values of {volume.name!r} are Hounsfield units (CT), but model {card.name!r} is made for "
                 f"{_spoken(asked)}: choose another image or another model"
             )
+        elif why:
+            problems.append(f"{why}, and model {card.name!r} is made for CT: choose another image or another model")
         elif asked and not found:
             notes.append(f"the modality of {volume.name!r} is unknown: the model is made for {_spoken(asked)}")
         elif asked and found != asked:
@@ -260,12 +265,36 @@ def review(volumes: Sequence[Volume], card: Card) -> tuple[list[str], list[str]]
 
 def _values_like_ct(volume: Volume) -> bool | None:
     """Whether grey values are Hounsfield units, by a sample of them; None where they are not in memory."""
+    sample = _sample(volume)
+    return None if sample is None else looks_like_ct(sample)
+
+
+def _never_hounsfield(volume: Volume, channel: Channel) -> str | None:
+    """Say why values cannot be the Hounsfield units that a channel wants; None where they may be.
+
+    A window that reaches below 0 is there for air or fat, which every CT of a patient has. Where nothing is below 0 it
+    is another modality, or CT that was cut off, shifted or scaled, and a network sees something else in any of them.
+    A thousandth is let be: resampling leaves a few values below 0 in other images.
+    """
+    low, sample = channel.intensity.low, _sample(volume)
+    if channel.intensity.rule not in ("window", "zscore") or low is None or low >= 0 or sample is None:
+        return None
+    if not sample.size or np.quantile(sample, _STRAY) < 0:
+        return None
+    return (
+        f"the values of {volume.name!r} ({sample.min():.4g} to {sample.max():.4g}) are not Hounsfield units (CT), "
+        "which are below 0 in air and fat"
+    )
+
+
+def _sample(volume: Volume) -> np.ndarray | None:
+    """Return some of the grey values, all numbers; None where they are not in memory."""
     data = volume.data
     if not isinstance(data, np.ndarray):
         return None
     step = max(1, round((data.size / 200_000) ** (1 / 3)))
     sample = data[..., ::step, ::step, ::step].astype(np.float64)
-    return looks_like_ct(sample[np.isfinite(sample)])
+    return sample[np.isfinite(sample)]
 
 
 def _modality(name: Any) -> str:
