@@ -93,6 +93,80 @@ def test_a_trusted_bundle_gives_the_labels_of_monai_unflipped(tmp_path, name):
     assert models.quote(image, folder).memory_bytes > 0
 
 
+UNETR = {"_target_": "UNETR", "img_size": "@roi", "feature_size": 4, "hidden_size": 24, "mlp_dim": 32, "num_heads": 4}
+SWIN = {"_target_": "SwinUNETR", "feature_size": 12, "depths": [1] * 4, "num_heads": [1] * 4, "use_checkpoint": True}
+DEEP = {**DYN, "strides": [1, 2, 2, 2], "kernel_size": [3] * 4, "upsample_kernel_size": [2] * 3,
+        "filters": [4, 8, 8, 8], "deep_supervision": True, "deep_supr_num": 2}  # fmt: skip
+VNET = {"_target_": "VNet"}
+# Entry of the network, and size of its windows.
+OTHERS = {"UNETR": (UNETR, 16), "SwinUNETR": (SWIN, 64), "VNet": (VNET, 16), "DynUNet": (DEEP, 16)}
+
+
+def bundle_of(folder, entry, size):
+    """Write a bundle of one of MONAI's networks, with random weights that make several classes."""
+    nets = pytest.importorskip("monai.networks.nets")
+    entry = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3, **entry}
+    args = {key: value for key, value in entry.items() if not key.startswith("_")}
+    if "img_size" in args:
+        args["img_size"] = [size] * 3
+    torch.manual_seed(2)
+    changes = {"network_def": entry, "postprocessing__transforms": list(LATE), "inferer__roi_size": [size] * 3}
+    weights = getattr(nets, entry["_target_"])(**args)
+    return write_bundle(folder, configuration(**changes, roi=[size] * 3), weights=weights)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ("UNETR", "DynUNet") else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]
+)
+def test_other_networks_of_monai_give_its_labels_on_the_command_line(tmp_path, capsys, name):
+    from napari_lightbox.cli import main
+
+    entry, size = OTHERS[name]
+    folder = bundle_of(tmp_path / "bundle", entry, size)
+    image = written(phantom(), tmp_path / "scan.nii.gz")
+    call = ["predict", str(folder), "scan.nii.gz", "--out", "out", "--device", "cpu"]
+    assert main(call) == 2
+    assert f"whose network {name!r} only MONAI's own code can build" in capsys.readouterr().err
+    assert main([*call, "--trust"]) == 0
+    (path,) = (tmp_path / "out").glob("*.nii.gz")
+    found = lb.read(path)
+    wanted = by_monai(folder, [tmp_path / "scan.nii.gz"])[0]
+    assert found.grid == image.grid
+    assert np.count_nonzero(found.data != wanted) == 0
+    assert np.mean(found.data != wanted[::-1]) > 0.005
+    if name == "UNETR":
+        with pytest.raises(InputError, match=r"failed on a window.*or leave window out \(its card says 16, 16, 16\)"):
+            models.predict(image, models.load(folder), window=(32, 32, 32))
+
+
+@pytest.mark.parametrize(("entry", "by"), [(VNET, 16), (SWIN, 32), ({**SWIN, "patch_size": 1}, 1), (DYN, 1)])
+def test_windows_that_a_network_cannot_halve_are_refused_before_it_is_loaded(tmp_path, entry, by):
+    folder = write_bundle(tmp_path / "bundle", configuration(network_def={"out_channels": 3, **entry}), weights={})
+    assert models.read_card(folder).input.divisible_by == by
+    models.quote(phantom(), folder, window=(2 * by,) * 3)
+    if by > 1:
+        with pytest.raises(InputError, match=rf"window \(24, .*must be divisible by {by} along every axis"):
+            models.quote(phantom(), folder, window=(24, 24, 24))
+
+
+def test_a_swin_unetr_from_before_monai_1_5_is_built_without_its_size(tmp_path):
+    nets = pytest.importorskip("monai.networks.nets")
+    folder = bundle_of(tmp_path / "bundle", SWIN, 64)
+    plain = models.load(folder, trust=True)
+    path = folder / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["network_def"]["img_size"] = [64] * 3
+    path.write_text(json.dumps(config))
+    older = models.load(folder, trust=True)
+    assert isinstance(older.module, nets.SwinUNETR)
+    assert older.sha256 != plain.sha256
+    # Of other networks an argument that MONAI does not know is refused as ever.
+    config["network_def"] = {"_target_": "VNet", "img_size": 64, "out_channels": 3}
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"MONAI cannot build the network 'VNet'.*img_size"):
+        models.load(folder, trust=True)
+
+
 def test_our_way_of_finishing_stays_where_only_the_image_is_foreign(tmp_path):
     folder = dyn_bundle(tmp_path / "bundle", before=MOVED)
     image = written(phantom((10, 22, 20)), tmp_path / "scan.nii.gz")

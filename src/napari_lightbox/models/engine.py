@@ -475,7 +475,11 @@ def _explained(error: Exception, shape: tuple[int, ...], card: Card, device: tor
             f"model {card.name!r} needs more memory than {device} has for a window of shape {shape}: choose a smaller "
             f"window{other}"
         )
+    size, other = card.window.size, ""
+    if size is not None and sorted(size) != sorted(shape[2:]):
+        # Some networks, such as UNETR, know only the size that they learned from.
+        other = f", or leave window out (its card says {', '.join(map(str, size))})"
     return InputError(
         f"model {card.name!r} failed on a window of shape {shape} ({type(error).__name__}: {said}): check that its "
-        "card names the right channels, dims and window"
+        f"card names the right channels, dims and window{other}"
     )

@@ -7,6 +7,7 @@ change the result: it is named, and MONAI itself runs it where the user trusts t
 """
 
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -152,7 +153,11 @@ def _read(bundle: Bundle) -> _Content:
             "args": {**args, **({"out_channels": classes} if classes else {})},
         },
         input=InputSpec(
-            dims, _channels(image, count), before.orientation, tuple(map(float, spacing)) if fits else None
+            dims,
+            _channels(image, count),
+            before.orientation,
+            tuple(map(float, spacing)) if fits else None,
+            divisible_by=_divisor(network, args),
         ),
         window=asked.window,
         output=output,
@@ -224,6 +229,15 @@ def _architecture(network: Part) -> str:
     """Return the name of the network here; of one that only MONAI builds, its name there."""
     known = _NETWORKS.get(network.name.lower()) if network.monai else None
     return known or f"{_BY_MONAI}{network.target}"
+
+
+def _divisor(network: Part, args: Mapping[str, Any]) -> int:
+    """Return what windows of a network that only MONAI builds must be divisible by, where that is known."""
+    patch = args.get("patch_size", 2)
+    if not network.monai or (network.name == "SwinUNETR" and not isinstance(patch, int)):
+        return 1
+    # They halve what they see four times; SwinUNETR makes patches of it first.
+    return {"VNet": 16, "SwinUNETR": max(1, patch) ** 5 if isinstance(patch, int) else 1}.get(network.name, 1)
 
 
 def _is_known(network: Part) -> bool:
@@ -437,6 +451,9 @@ def _built(card: Card, name: str, sha256: str, trust: bool) -> "torch.nn.Module"
     known = getattr(need("monai.networks.nets", f"The network {short!r}"), short, None)
     if not isinstance(known, type) or not issubclass(known, torch.nn.Module):
         raise InputError(f"the bundle {card.folder} names the network {target!r}, which MONAI has not: check its name")
+    if short == "SwinUNETR" and "img_size" in args and "img_size" not in inspect.signature(known).parameters:
+        # MONAI 1.5 took it away: the network is the same for every size, and only checked windows against it.
+        args = {name: value for name, value in args.items() if name != "img_size"}
     try:
         return known(**args)
     except Exception as error:  # whatever MONAI says of the arguments
