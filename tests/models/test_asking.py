@@ -1,15 +1,19 @@
 """Where a network is asked, and how it can be left."""
 
+import gc
 import threading
 import time
+import weakref
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from napari_lightbox.models import asking  # noqa: E402
+from napari_lightbox.models import asking, predict  # noqa: E402
 from napari_lightbox.models.asking import leavable  # noqa: E402
 from napari_lightbox.progress import Cancelled, listening, report  # noqa: E402
+from napari_lightbox.volume import Volume  # noqa: E402
 
 
 def quiet(*_what) -> None:
@@ -57,6 +61,74 @@ def test_after_a_long_answer_the_next_is_waited_for_elsewhere_again(heard, monke
 
     with leavable(network, quiet) as ask:
         assert [ask(seconds) for seconds in (0.0, 0.2, 0.0, 0.0)] == [False, True, False, True]
+
+
+def test_windows_that_take_long_can_all_be_left(heard, monkeypatch):
+    """Steps that ask nothing, and the ends of runs of steps, take no time and say nothing of the next window."""
+    monkeypatch.setattr(asking, "_SHORT", 0.02)
+    places = []
+
+    def network(x):
+        places.append(here(None))
+        time.sleep(0.04)
+        return x
+
+    image = np.zeros((20, 6, 6), np.float32)
+    image[12:] = 1
+    volume = Volume.from_array(image, spacing=(1, 1, 1))
+    for skip_below in (None, 0.5):
+        predict(volume, network, window=(4, 6, 6), overlap=0, skip_below=skip_below)
+    assert len(places) == 5 + 1 + 2
+    assert not any(places)
+
+
+def test_another_thread_is_asked_while_the_last_is_still_about_to_end(heard):
+    looks = []
+
+    def look():
+        looks.append(1)
+        if len(looks) > 10:
+            raise Cancelled
+
+    with leavable(here, look) as ask:
+        assert not ask(None)
+        first, ask._questions, ask._took = ask._questions, None, float("inf")
+        assert not ask(None)
+        first.put(None)
+
+
+def test_an_error_holds_on_to_nothing_that_the_network_had(heard):
+    class Large:
+        """Stands for the features of a network, whose memory another try needs."""
+
+    made = []
+
+    def network(_):
+        large = Large()
+        made.append(weakref.ref(large))
+        raise MemoryError
+
+    gc.disable()
+    try:
+        with leavable(network, quiet) as ask:
+            with pytest.raises(ZeroDivisionError):
+                _fail_otherwise(ask)
+            for _ in range(100):
+                if made[0]() is None:
+                    break
+                time.sleep(0.02)
+            assert made[0]() is None
+    finally:
+        gc.enable()
+
+
+def _fail_otherwise(ask) -> None:
+    try:
+        ask(None)
+    except MemoryError:
+        failed = True
+    if failed:
+        raise ZeroDivisionError
 
 
 def test_a_long_answer_is_left_at_once_and_the_network_stops_at_its_next_function(heard):

@@ -67,13 +67,24 @@ class Away:
 
     def __call__(self, inputs: Any) -> Any:
         """Return what the network answers to `inputs`, or raise what it raises."""
-        return self._done(self._network, inputs)
+        return self.timed(lambda: self._done(self._network, inputs))
 
     def each(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Give what an iterable holds, as it makes them; `look` is not called between two of them."""
+        """Give what an iterable holds, as it makes them; `look` is not called between two of them.
+
+        Where a network is asked for them, that is to be done by `timed`.
+        """
         items = iter(items)
         while (item := self._done(_next, items)) is not _END:
             yield item
+
+    def timed(self, network: Callable[[], Item]) -> Item:
+        """Ask a network, and note how long its answer took: the next will take as long."""
+        start = time.perf_counter()
+        try:
+            return network()
+        finally:
+            self._took = time.perf_counter() - start
 
     def leave(self) -> None:
         """Stop waiting; the other thread ends as soon as it can."""
@@ -81,16 +92,12 @@ class Away:
         self._end()
 
     def _done(self, function: Callable[[Any], Any], given: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            if self._took > _SHORT and is_heard():
-                return self._elsewhere(function, given)
-            # The threads that OpenMP keeps for the other thread end with it.
-            self._end()
-            with _as_asked():
-                return function(given)
-        finally:
-            self._took = time.perf_counter() - start
+        if self._took > _SHORT and is_heard():
+            return self._elsewhere(function, given)
+        # The threads that OpenMP keeps for the other thread end with it.
+        self._end()
+        with _as_asked():
+            return function(given)
 
     def _elsewhere(self, function: Callable[[Any], Any], given: Any) -> Any:
         _let_threads_go()
@@ -98,7 +105,9 @@ class Away:
             self._questions = queue.SimpleQueue()
             work = (_answer_all, self._questions, self._stopped)
             # A daemon: a process that ends does not wait for an answer that nobody wants.
-            threading.Thread(target=self._context.run, args=work, name="lightbox-network", daemon=True).start()
+            # A copy: that of a thread which is still about to end cannot be entered by another.
+            run = self._context.copy().run
+            threading.Thread(target=run, args=work, name="lightbox-network", daemon=True).start()
         answers: queue.SimpleQueue = queue.SimpleQueue()
         self._questions.put((function, given, answers))
         del given
@@ -108,9 +117,13 @@ class Away:
             except queue.Empty:
                 self._look()
                 continue
-            if error is not None:
+            if error is None:
+                return answer
+            try:
                 raise error
-            return answer
+            finally:
+                # It holds on to this frame, and to all that the network had in use.
+                del error
 
     def _end(self) -> None:
         if self._questions is not None:

@@ -386,11 +386,14 @@ class Run:
         asked = [part for part, skip in zip(inputs, empty, strict=True) if not skip]
         answers: Sequence[torch.Tensor] = ()
         if asked:
-            answers = self.panel.ask(
-                self._sent(asked),
-                plan.dims == 2,
-                lambda question: _checked(self.ask, question, plan, self.card, self.panel.folds),
-                self.counter.add,
+            sent = self._sent(asked)
+            answers = self.away.timed(
+                lambda: self.panel.ask(
+                    sent,
+                    plan.dims == 2,
+                    lambda question: _checked(self.ask, question, plan, self.card, self.panel.folds),
+                    self.counter.add,
+                )
             )
         if not any(empty):
             return answers
