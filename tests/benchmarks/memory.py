@@ -127,6 +127,7 @@ def ours() -> dict[str, Call]:
         "resample, linear": lambda image: spatial.resample(_volume(image), FINER).data,
         "otsu": segmentation.otsu,
         "region_grow, seed": grown(threshold=60.5),
+        "region_grow, all joins": grown(threshold=1e6),
         "region_grow, mean": grown(threshold=60.5, criterion="mean"),
         "region_grow, confidence": grown(criterion="confidence"),
         "hausdorff 95 %": lambda masks: np.array(metrics.hausdorff(*masks, SPACING)),

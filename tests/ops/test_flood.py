@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -26,6 +27,7 @@ def ready():
     """Have the variants ready that these tests use."""
     for key in ("i2", "f4"):
         assert _flood.KERNELS.wait((key,)) is not None
+        assert _moments.KERNELS.wait((key,)) is not None
 
 
 @pytest.fixture
@@ -98,6 +100,63 @@ def test_equals_connected_components(rng, used, connectivity):
         sizes.append(int(found.sum()))
     assert len(used) == 40
     assert sum(size > 50 for size in sizes) > 10
+
+
+@pytest.mark.parametrize("wide", [1, 23, 24, 25, 43, 44, 63, 64, 65, 67, 68, 129])
+def test_rows_of_any_width(rng, used, wide):
+    """The state lies in rows of the result that have room for it, beside it where they have none."""
+    for connectivity, (ndim, rank) in STEPS.items():
+        shape = (40, wide) if ndim == 2 else (5, 12, wide)
+        for masked in (False, True):
+            seed = tuple(n // 2 for n in shape)
+            image = (rng.random(shape) * 100).astype(np.int16)
+            mask = rng.random(shape) < 0.8 if masked else np.ones(shape, bool)
+            image[seed], mask[seed] = 50, True
+            share = 48 if ndim == 2 and rank == 1 else 20 if rank == 1 else 14
+            labelled, _ = ndimage.label(
+                (np.abs(image - 50) < share) & mask, ndimage.generate_binary_structure(ndim, rank)
+            )
+            given = {"threshold": share, "connectivity": connectivity, "mask": mask if masked else None}
+            found = segmentation.region_grow(image, [seed], **given)
+            np.testing.assert_array_equal(found, labelled == labelled[seed])
+            assert found.flags.c_contiguous
+    assert len(used) == 2 * len(STEPS)
+
+
+@pytest.mark.parametrize("wide", [30, 70, 200])
+def test_growing_again_leaves_nothing_of_the_time_before(rng, wide):
+    image = rng.integers(0, 100, (6, 20, wide)).astype(np.int16)
+    seeds = np.array([(3, 10, wide // 2)])
+    image[3, 10, wide // 2] = 50
+    limits = [(10, 90), (40, 60), (0, 99), (50, 50), (30, 90)]
+    grower, given = _grow_limits.Grower(image, None, seeds, 1), []
+    for number, (low, high) in enumerate(limits):
+        grown = grower.between(low, high, True)
+        if number != 1:
+            given.append((low, high, grown.whole(image.shape)))
+            assert grown.whole(image.shape) is not given[0][2] or number == 0
+    for low, high, found in given:
+        labelled, _ = ndimage.label((image >= low) & (image <= high))
+        np.testing.assert_array_equal(found, labelled == labelled[tuple(seeds[0])])
+    assert given[0][2].sum() > 3 * given[2][2].sum() > 0
+
+
+@pytest.mark.parametrize("criterion", ["seed", "confidence"])
+def test_memory_beside_the_result_does_not_grow_with_the_volume(criterion):
+    """All of a volume joins; of its rows a byte each is kept."""
+    beside = []
+    for shape in ((8, 64, 256), (32, 64, 256)):
+        image = np.tile(np.arange(256, dtype=np.int16) % 2, (*shape[:2], 1))
+        options = {"threshold": 9} if criterion == "seed" else {"multiplier": 5, "radius": 9}
+        segmentation.region_grow(image, [(4, 4, 4)], criterion=criterion, **options)
+        tracemalloc.start()
+        found = segmentation.region_grow(image, [(4, 4, 4)], criterion=criterion, **options)
+        beside.append(tracemalloc.get_traced_memory()[1] - found.nbytes)
+        tracemalloc.stop()
+        assert found.all()
+    # Three more volumes of the first's size, of 512 rows each.
+    assert beside[1] - beside[0] < 4 * 3 * 512
+    assert beside[0] < 8 * 64 * 256 / 8
 
 
 @pytest.mark.parametrize("connectivity", [4, 6, 26])
@@ -225,14 +284,21 @@ def test_deviation_of_the_largest_floats():
 
 
 @pytest.mark.parametrize("shape", [(70, 9, 130), (40, 20, 3), (3, 50)])
-def test_moments_of_a_region_are_those_of_its_voxels(rng, shape):
+def test_moments_of_a_region_are_those_of_its_voxels(rng, monkeypatch, shape):
+    monkeypatch.setattr(_flood, "_PART", 200)
     image = rng.integers(-(2**15), 2**15, shape).astype(np.int16)
     seeds = np.array([[0] * len(shape)])
     for low, high in ((-20000, 20000), (-(2**15), 2**15)):
         grown = _grow_limits.Grower(image, None, seeds, len(shape)).between(low, high, True)
+        found = grown.moments(image)
         inside = grown.whole(shape) > 0
-        assert grown.moments(image) == _moments.moments([image[inside]])
+        assert found == _moments.moments([image[inside]])
         assert inside.sum() > 15
+        with monkeypatch.context() as without:
+            without.setattr(_moments.Compiled, "of", lambda *_: None)
+            other = _grow_limits.Grower(image, None, seeds, len(shape)).between(low, high, True)
+            assert other.moments(image) == grown.moments(image)
+            np.testing.assert_array_equal(other.whole(shape), inside)
         real = _grow_limits.Grower(image.astype("f4"), None, seeds, len(shape)).between(low, high, True)
         assert real.moments(image.astype("f4")) == _moments.moments([image[inside].astype("f4")])
 

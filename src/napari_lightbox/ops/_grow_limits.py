@@ -94,6 +94,8 @@ class Grower:
             found = self._flood.grow(*between(self.image.dtype, low, high, inclusive), self.seeds, self.most)
             if found is not None:
                 return found
+            # Its memory is the room of a whole result.
+            self._flood = None
         allow = growth(self.image, low, high, self.mask, inclusive)
         grown = _grow.near_seeds(allow, self.image.shape, self.seeds, self.rank, self.most)
         if kernel is None and self._key is not None:

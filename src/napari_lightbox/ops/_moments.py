@@ -82,8 +82,13 @@ def inside(image: np.ndarray, chosen: np.ndarray) -> Moments:
         flat = read_only(chosen.view(np.uint8))
         parts = [slice(at, min(at + _SLAB, image.size)) for at in range(0, image.size, _SLAB)]
         return compiled.run(lambda kernel, *ways: kernel.of_bytes(*ways[:2], flat, *ways[2:]), parts)
-    found = [_sums(np.empty(0, image.dtype))]
-    _tiles.run(lambda slab: found.append(_sums(image[slab][chosen[slab]])), _tiles.slabs(image.shape, _SLAB), "slabs")
+    return of_parts(lambda slab: image[slab][chosen[slab]], _tiles.slabs(image.shape, _SLAB))
+
+
+def of_parts(values: Callable[[slice], np.ndarray], parts: list[slice]) -> Moments:
+    """Return the moments of all finite values that are got, flat and of one type, for some parts."""
+    found: list[Sums] = []
+    _tiles.run(lambda part: found.append(_sums(values(part))), parts, "parts")
     return sum(found[1:], found[0]).moments()
 
 

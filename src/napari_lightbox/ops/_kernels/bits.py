@@ -142,7 +142,7 @@ def fetch(typing, address):
 
 @intrinsic
 def peek(typing, address, like):
-    """Load a number of the type of another from an address.
+    """Load a number of the type of another from an address, aligned or not.
 
     Where a kernel is made of several functions, numbers are passed: numba counts who holds an array at every call,
     which takes longer than such functions do.
@@ -151,7 +151,7 @@ def peek(typing, address, like):
 
     def generate(context, builder, signature, arguments):
         value = builder.load(builder.inttoptr(arguments[0], context.get_value_type(kind).as_pointer()))
-        value.align = context.get_abi_sizeof(value.type)
+        value.align = 1
         return value
 
     return kind(types.intp, kind), generate
@@ -159,13 +159,13 @@ def peek(typing, address, like):
 
 @intrinsic
 def poke(typing, address, value):
-    """Store a number at an address."""
+    """Store a number at an address, aligned or not."""
     kind = types.unliteral(value)
 
     def generate(context, builder, signature, arguments):
         address, value = arguments
         place = builder.inttoptr(address, value.type.as_pointer())
-        builder.store(value, place).align = context.get_abi_sizeof(value.type)
+        builder.store(value, place).align = 1
         return context.get_dummy_value()
 
     return types.void(types.intp, kind), generate

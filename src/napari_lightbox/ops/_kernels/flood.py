@@ -33,8 +33,8 @@ Cost
 
 Limits
     Rows run along the last axis: rows much shorter than 64 voxels waste most of a word. A maze with many thin walls
-    across the rows is visited many times. Three bits a voxel are kept, of which only touched words are ever written: a
-    flood has to remember where it was, so this does grow with the region, to three eighths of the result at most.
+    across the rows is visited many times. A flood has to remember where it was, three bits a voxel: see `rows` for
+    where they are kept.
 
 Importing this module needs numba. Whoever changes a kernel changes the number in its name too: compiled code is kept
 on disk under that name.
@@ -46,16 +46,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ._jit import jit
-from .bits import between_1, between_64, fetch, ones, peek, poke, spell_64
+from .bits import between_1, between_64, fetch, ones, peek, poke
+from .rows import AFTER, DONE, FREE, FRESH, OPENED, SPAN, Rows, bits_at, number_of, paint_3, set_number, wipe_1
 
 _U = np.uint64
 _ZERO, _ONE, _TOP = _U(0), _U(1), _U(63)
 _BYTE_LOW, _BYTE_HIGH = np.uint8(1), np.uint8(255)
 # States of a row.
+_ROW = np.int32(0)
 _NEW, _COMPARED, _WAITS = np.uint8(0), np.uint8(1), np.uint8(2)
-_NUMBER = np.int32(0)
-# Places of its bits.
-_FREE, _FRESH, _DONE = 0, 1, 2
 
 
 class Picture(NamedTuple):
@@ -83,60 +82,8 @@ class Picture(NamedTuple):
     wide: int
 
 
-class Rows(NamedTuple):
-    """The state of a flood, by addresses; only what belongs to rows with a state need be set.
-
-    Parameters
-    ----------
-    bits : int
-        Free, fresh and done bits of each row: (rows, 3, words) of uint64.
-    state : int
-        Of each row: 1 once some of it was compared, 2 more while it waits. (rows,) of uint8.
-    opened : int
-        First word that was compared and the one behind the last, of the rows of which any was: (rows, 2) of int32.
-    span : int
-        First and last word that may hold fresh bits, of the rows that wait: (rows, 2) of int32.
-    after : int
-        The row that waits behind a row in the same plane, or -1: (rows,) of int32.
-    top : int
-        The row of each plane that is to be taken next, or -1: (planes,) of int32.
-    filled, spread : int
-        Room for a row of words each.
-    words : int
-        Words of a row.
-    """
-
-    bits: int
-    state: int
-    opened: int
-    span: int
-    after: int
-    top: int
-    filled: int
-    spread: int
-    words: int
-
-
-@jit(forceinline=True)
-def _bits_2(rows, row, which, w):
-    """Return where a word of a row is."""
-    return rows.bits + 8 * ((3 * row + which) * rows.words + w)
-
-
-@jit(forceinline=True)
-def _number_2(address, place):
-    """Return a number of 32 bits of a list."""
-    return np.int64(peek(address + 4 * place, _NUMBER))
-
-
-@jit(forceinline=True)
-def _set_number_2(address, place, value):
-    """Set a number of 32 bits of a list."""
-    poke(address + 4 * place, np.int32(value))
-
-
 @jit
-def _compare_2(picture, rows, row, first, stop):
+def _compare_3(picture, rows, row, first, stop):
     """Begin words `first` to `stop` of a row: free are the voxels between two values, and inside of a mask."""
     image, size, low, high, inside, wide = picture
     start = row * wide
@@ -160,13 +107,13 @@ def _compare_2(picture, rows, row, first, stop):
                 if inside:
                     bit &= between_1(inside + start + x, _BYTE_LOW, _BYTE_HIGH)
                 word |= bit << _U(x)
-        poke(_bits_2(rows, row, _FREE, w), word)
-        poke(_bits_2(rows, row, _FRESH, w), _ZERO)
-        poke(_bits_2(rows, row, _DONE, w), _ZERO)
+        poke(bits_at(rows, row, FREE, w), word)
+        poke(bits_at(rows, row, FRESH, w), _ZERO)
+        poke(bits_at(rows, row, DONE, w), _ZERO)
 
 
 @jit(forceinline=True)
-def _foresee_2(picture, rows, row, first, stop):
+def _foresee_3(picture, rows, row, first, stop):
     """Ask for words `first` to `stop` of a row to be brought near, for the time when they are compared."""
     if peek(rows.state + row, _NEW) == _NEW:
         start = picture.image + (row * picture.wide + 64 * first) * picture.size
@@ -175,38 +122,38 @@ def _foresee_2(picture, rows, row, first, stop):
 
 
 @jit
-def _open_2(picture, rows, row, first, stop):
+def _open_3(picture, rows, row, first, stop):
     """Compare what was not compared yet of words `first` to `stop` of a row, and of those between."""
     if peek(rows.state + row, _NEW) == _NEW:
         poke(rows.state + row, _COMPARED)
         old_first, old_stop = stop, stop
     else:
-        old_first, old_stop = _number_2(rows.opened, 2 * row), _number_2(rows.opened, 2 * row + 1)
+        old_first, old_stop = number_of(rows, row, OPENED), number_of(rows, row, OPENED + 1)
     if first < old_first:
-        _compare_2(picture, rows, row, first, old_first)
-        _set_number_2(rows.opened, 2 * row, first)
+        _compare_3(picture, rows, row, first, old_first)
+        set_number(rows, row, OPENED, first)
     if stop > old_stop:
-        _compare_2(picture, rows, row, old_stop, stop)
-    _set_number_2(rows.opened, 2 * row + 1, max(stop, old_stop))
+        _compare_3(picture, rows, row, old_stop, stop)
+    set_number(rows, row, OPENED + 1, max(stop, old_stop))
 
 
 @jit(forceinline=True)
-def _fill_row_2(picture, rows, row):
+def _fill_row_3(picture, rows, row):
     """Fill the free runs of a row that hold fresh bits; return the words in which that changed anything, and how much.
 
     The fresh bits are taken off.
     """
     words, filled = rows.words, rows.filled
-    first, last = _number_2(rows.span, 2 * row), _number_2(rows.span, 2 * row + 1)
-    start, stop = _number_2(rows.opened, 2 * row), _number_2(rows.opened, 2 * row + 1)
+    first, last = number_of(rows, row, SPAN), number_of(rows, row, SPAN + 1)
+    start, stop = number_of(rows, row, OPENED), number_of(rows, row, OPENED + 1)
     carry = _ZERO
     w = first
     while w < words and (w <= last or carry):
         if w >= stop:
-            _open_2(picture, rows, row, w, w + 1)
-        free = peek(_bits_2(rows, row, _FREE, w), _ZERO)
-        seeds = (peek(_bits_2(rows, row, _FRESH, w), _ZERO) | carry) & free
-        poke(_bits_2(rows, row, _FRESH, w), _ZERO)
+            _open_3(picture, rows, row, w, w + 1)
+        free = peek(bits_at(rows, row, FREE, w), _ZERO)
+        seeds = (peek(bits_at(rows, row, FRESH, w), _ZERO) | carry) & free
+        poke(bits_at(rows, row, FRESH, w), _ZERO)
         bits = (((free + seeds) ^ free) & free) | seeds
         poke(filled + 8 * w, bits)
         carry = bits >> _TOP
@@ -216,8 +163,8 @@ def _fill_row_2(picture, rows, row):
     w -= 1
     while w >= 0 and (w >= first or carry):
         if w < start:
-            _open_2(picture, rows, row, w, w + 1)
-        free = peek(_bits_2(rows, row, _FREE, w), _ZERO)
+            _open_3(picture, rows, row, w, w + 1)
+        free = peek(bits_at(rows, row, FREE, w), _ZERO)
         bits = carry & free
         if w >= first:
             bits |= peek(filled + 8 * w, _ZERO)
@@ -228,8 +175,8 @@ def _fill_row_2(picture, rows, row):
                 through &= through >> far
         poke(filled + 8 * w, bits)
         if bits:
-            poke(_bits_2(rows, row, _FREE, w), free & ~bits)
-            done = _bits_2(rows, row, _DONE, w)
+            poke(bits_at(rows, row, FREE, w), free & ~bits)
+            done = bits_at(rows, row, DONE, w)
             poke(done, peek(done, _ZERO) | bits)
             count += ones(bits)
             low = w
@@ -240,7 +187,7 @@ def _fill_row_2(picture, rows, row):
 
 
 @jit(forceinline=True)
-def _spread_2(rows, first, last):
+def _spread_3(rows, first, last):
     """Spread filled words `first` to `last` by one voxel to both sides; return the words that may hold any then."""
     filled = rows.filled
     start, stop = max(first - 1, 0), min(last + 1, rows.words - 1)
@@ -256,13 +203,13 @@ def _spread_2(rows, first, last):
 
 
 @jit(forceinline=True)
-def _wet_2(rows, near, plane, bits, start, stop):
+def _wet_3(rows, near, plane, bits, start, stop):
     """Let what was filled reach a neighbouring row; return 1 if that waits from now on, 0 if it does or does not."""
     first, last = rows.words, -1
     for w in range(start, stop + 1):
-        new = peek(bits + 8 * w, _ZERO) & peek(_bits_2(rows, near, _FREE, w), _ZERO)
+        new = peek(bits + 8 * w, _ZERO) & peek(bits_at(rows, near, FREE, w), _ZERO)
         if new:
-            fresh = _bits_2(rows, near, _FRESH, w)
+            fresh = bits_at(rows, near, FRESH, w)
             poke(fresh, peek(fresh, _ZERO) | new)
             first = min(first, w)
             last = w
@@ -270,19 +217,19 @@ def _wet_2(rows, near, plane, bits, start, stop):
         return 0
     state = peek(rows.state + near, _NEW)
     if state & _WAITS:
-        _set_number_2(rows.span, 2 * near, min(_number_2(rows.span, 2 * near), first))
-        _set_number_2(rows.span, 2 * near + 1, max(_number_2(rows.span, 2 * near + 1), last))
+        set_number(rows, near, SPAN, min(number_of(rows, near, SPAN), first))
+        set_number(rows, near, SPAN + 1, max(number_of(rows, near, SPAN + 1), last))
         return 0
     poke(rows.state + near, np.uint8(state | _WAITS))
-    _set_number_2(rows.span, 2 * near, first)
-    _set_number_2(rows.span, 2 * near + 1, last)
-    _set_number_2(rows.after, near, _number_2(rows.top, plane))
-    _set_number_2(rows.top, plane, near)
+    set_number(rows, near, SPAN, first)
+    set_number(rows, near, SPAN + 1, last)
+    set_number(rows, near, AFTER, np.int64(peek(rows.top + 4 * plane, _ROW)))
+    poke(rows.top + 4 * plane, np.int32(near))
     return 1
 
 
 @jit
-def flood_2(picture, shape, steps, rows, now, most, limit):
+def flood_3(picture, shape, steps, rows, now, most, limit):
     """Go on with a flood.
 
     Parameters
@@ -311,20 +258,20 @@ def flood_2(picture, shape, steps, rows, now, most, limit):
     z, way, waiting, count = now
     corners = np.any(steps[:, 2] > 0)
     while waiting > 0 and limit > 0 and count <= most:
-        row = _number_2(rows.top, z)
+        row = np.int64(peek(rows.top + 4 * z, _ROW))
         if row < 0:
             # Up through the planes, and down again.
             if z + way < 0 or z + way >= deep:
                 way = -way
             z += way if deep > 1 else 0
             continue
-        _set_number_2(rows.top, z, _number_2(rows.after, row))
+        poke(rows.top + 4 * z, np.int32(number_of(rows, row, AFTER)))
         waiting -= 1
         limit -= 1
         poke(rows.state + row, _COMPARED)
-        first, last, more = _fill_row_2(picture, rows, row)
+        first, last, more = _fill_row_3(picture, rows, row)
         count += more
-        start, stop = _spread_2(rows, first, last) if corners else (first, last)
+        start, stop = _spread_3(rows, first, last) if corners else (first, last)
         y = row - z * tall
         for number in range(len(steps)):
             near_z, near_y = z + steps[number, 0], y + steps[number, 1]
@@ -332,39 +279,17 @@ def flood_2(picture, shape, steps, rows, now, most, limit):
                 continue
             near = near_z * tall + near_y
             if steps[number, 2]:
-                _open_2(picture, rows, near, start, stop + 1)
-                waiting += _wet_2(rows, near, near_z, rows.spread, start, stop)
+                _open_3(picture, rows, near, start, stop + 1)
+                waiting += _wet_3(rows, near, near_z, rows.spread, start, stop)
             else:
                 if peek(rows.state + near, _NEW) == _NEW:
                     if near_y + 1 < tall:
-                        _foresee_2(picture, rows, near + 1, first, last + 1)
+                        _foresee_3(picture, rows, near + 1, first, last + 1)
                     if near_y > 0:
-                        _foresee_2(picture, rows, near - 1, first, last + 1)
-                _open_2(picture, rows, near, first, last + 1)
-                waiting += _wet_2(rows, near, near_z, rows.filled, first, last)
+                        _foresee_3(picture, rows, near - 1, first, last + 1)
+                _open_3(picture, rows, near, first, last + 1)
+                waiting += _wet_3(rows, near, near_z, rows.filled, first, last)
     return z, way, waiting, count
-
-
-@jit
-def paint_2(bits, state, opened, wide, first, last, out):
-    """Write the region into rows `first` to `last` of `out`, flat bytes that are 0."""
-    for row in range(first, last):
-        if state[row] == 0:
-            continue
-        start = row * wide
-        for w in range(opened[row, 0], opened[row, 1]):
-            word, left = bits[row, _DONE, w], wide - 64 * w
-            if not word:
-                continue
-            if left >= 64:
-                spell_64(out.ctypes.data + start + 64 * w, word)
-            elif w > 0:
-                # The last 64 voxels of the row: the first of them belong to the word before.
-                before = bits[row, _DONE, w - 1] if w > opened[row, 0] else _ZERO
-                spell_64(out.ctypes.data + start + wide - 64, (before >> _U(left)) | (word << _U(64 - left)))
-            else:
-                for x in range(left):
-                    out[start + x] = (word >> _U(x)) & _ONE
 
 
 class Flood(NamedTuple):
@@ -374,18 +299,20 @@ class Flood(NamedTuple):
     rows: type
     flood: Callable
     paint: Callable
+    wipe: Callable
 
 
 def build(key: tuple[str]) -> Flood:
     """Compile for one type of voxel, such as ``("i2",)``."""
     dtype = np.dtype(key[0])
-    bits, state = np.zeros((1, 3, 1), np.uint64), np.zeros(1, np.uint8)
-    pair, none = np.zeros((1, 2), np.int32), np.full(1, -1, np.int32)
-    room = np.zeros(1, np.uint64)
-    rows = Rows(*(array.ctypes.data for array in (bits, state, pair, pair.copy(), none, none, room, room)), 1)
+    state, none = np.zeros(1, np.uint8), np.full(1, -1, np.int32)
+    room, numbers = np.zeros(3, np.uint64), np.zeros(5, np.int32)
+    at, numbers_at = room.ctypes.data, numbers.ctypes.data
+    rows = Rows(at, 24, numbers_at, 20, state.ctypes.data, none.ctypes.data, at, at, 1)
     voxel, one = np.zeros(1, dtype), dtype.type(1)
     picture = Picture(voxel.ctypes.data, dtype.itemsize, one, one, 0, 1)
     # Nothing waits: nothing is touched.
-    flood_2(picture, (1, 1, 1), np.zeros((1, 3), np.int64), rows, (0, 1, 0, 0), 1, 1)
-    paint_2(bits, state, pair, 1, 0, 1, state.copy())
-    return Flood(Picture, Rows, flood_2, paint_2)
+    flood_3(picture, (1, 1, 1), np.zeros((1, 3), np.int64), rows, (0, 1, 0, 0), 1, 1)
+    paint_3(rows, 1, 0, 1, at, True)
+    wipe_1(rows, 0, 1)
+    return Flood(Picture, Rows, flood_3, paint_3, wipe_1)

@@ -43,13 +43,12 @@ from numba.extending import intrinsic, overload
 
 from ._jit import jit
 from .bits import between_64, ones, peek, poke, sums_64
+from .rows import DONE, OPENED, Rows, bits_at, number_of
 
 _U = np.uint64
 _ZERO, _ALL = _U(0), _U(0xFFFFFFFFFFFFFFFF)
 _BYTE = np.uint8(1)
 _LANES = 8
-# Place of the bits of a row that belong to the region, as in `flood`.
-_DONE = 2
 _LONG = ir.VectorType(ir.IntType(64), _LANES)
 _DOUBLE = ir.VectorType(ir.DoubleType(), _LANES)
 
@@ -167,7 +166,7 @@ def _add_either(address, word, like, windows, at):
 
 
 @jit
-def sums_of_bits_1(image, like, bits, state, opened, wide, first, last, factors, sums):
+def sums_of_bits_2(image, like, rows, wide, first, last, factors, sums):
     """Add up the values of a region in some rows.
 
     Parameters
@@ -176,8 +175,8 @@ def sums_of_bits_1(image, like, bits, state, opened, wide, first, last, factors,
         Voxels, flat, at least 64; not to be written.
     like : number
         A number of the type of the voxels.
-    bits, state, opened : ndarray
-        Of a flood: see `flood.Rows`.
+    rows : Rows
+        State of a flood.
     wide : int
         Voxels of a row.
     first, last : int
@@ -196,10 +195,10 @@ def sums_of_bits_1(image, like, bits, state, opened, wide, first, last, factors,
     count, at = 0, len(sums) - 1
     windows = factors.ctypes.data, sums.ctypes.data, len(sums)
     for row in range(first, last):
-        if state[row] == 0:
+        if not peek(rows.state + row, _BYTE):
             continue
-        for w in range(opened[row, 0], opened[row, 1]):
-            word = bits[row, _DONE, w]
+        for w in range(number_of(rows, row, OPENED), number_of(rows, row, OPENED + 1)):
+            word = peek(bits_at(rows, row, DONE, w), _ZERO)
             if word:
                 start = row * wide + 64 * w
                 # The last 64 voxels of the image hold all that lies beyond.
@@ -218,7 +217,7 @@ def sums_of_bytes_1(image, like, region, first, last, factors, sums):
     Parameters
     ----------
     image, like, factors, sums
-        As in `sums_of_bits_1`.
+        As in `sums_of_bits_2`.
     region : ndarray of uint8
         1 in the region, flat; not to be written.
     first, last : int
@@ -251,8 +250,9 @@ def build(key: tuple[str]) -> Sums:
     """Compile for one type of voxel, such as ``("i2",)``."""
     image, region = np.zeros(64, key[0]), np.zeros(64, np.uint8)
     image.flags.writeable = region.flags.writeable = False
-    bits, state, opened = np.zeros((1, 3, 1), np.uint64), np.zeros(1, np.uint8), np.zeros((1, 2), np.int32)
+    state = np.zeros(1, np.uint8)
+    rows = Rows(*[state.ctypes.data] * len(Rows._fields))
     like, factors, sums = image.dtype.type(1), np.ones((1, 2)), np.zeros((1, 8, 8), np.int64)
-    sums_of_bits_1(image, like, bits, state, opened, 64, 0, 1, factors, sums)
+    sums_of_bits_2(image, like, rows, 64, 0, 1, factors, sums)
     sums_of_bytes_1(image, like, region, 0, 64, factors, sums)
-    return Sums(sums_of_bits_1, sums_of_bytes_1)
+    return Sums(sums_of_bits_2, sums_of_bytes_1)
