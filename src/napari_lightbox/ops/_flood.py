@@ -149,16 +149,27 @@ class Flood:
         self.kernel.paint(self.rows(), self.wide, part.start, part.stop, out, False)
         return rows[chosen.view(bool)]
 
-    def give(self) -> np.ndarray:
-        """Return the region, written over the state; there is none any more until the flood grows again."""
-        result, rows = self.result, self.rows()
+    def give(self, sums: _moments.Compiled | None = None) -> tuple[np.ndarray, _moments.Moments | None]:
+        """Return the region, written over the state; there is none any more until the flood grows again.
 
-        def work(part: slice) -> None:
+        Its moments, too, where it is said how: both at one go take half the threads, and no bits from far away.
+        """
+        result, rows, moments = self.result, self.rows(), None
+
+        def write(part: slice) -> None:
             self.kernel.paint(rows, self.wide, part.start, part.stop, result.ctypes.data, True)
 
-        _tiles.run(work, self.parts(), "rows")
+        def add(kernel, image, like, first, stop, *where) -> int:
+            count = kernel.of_bits(image, like, rows, self.wide, first, stop, *where)
+            write(slice(first, stop))
+            return count
+
+        if sums is None:
+            _tiles.run(write, self.parts(), "rows")
+        else:
+            moments = sums.run(add, self.parts())
         self.result, self.bits, self.numbers = None, None, None
-        return result
+        return result, moments
 
 
 class Flooded:
@@ -179,8 +190,11 @@ class Flooded:
 
     def whole(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return the region in an image of that shape, 0 and 1: always the same array."""
-        if self._whole is None:
-            self._whole = self.flood.give()
+        if self._whole is None and self._moments is None:
+            sums = _moments.Compiled.of(self.flood.image, self.count)
+            self._whole, self._moments = self.flood.give(sums)
+        elif self._whole is None:
+            self._whole, _ = self.flood.give()
         return self._whole.reshape(shape)
 
     def moments(self, image: np.ndarray) -> _moments.Moments:

@@ -145,7 +145,7 @@ class Compiled:
     def _put_together(self, count: int, sums: np.ndarray) -> Sums:
         """Return the sums that the kernel left in its windows."""
         if self.image.dtype.kind != "f":
-            total, upper, lower = sums[0, :3, 0].tolist()
+            total, upper, lower = sums[0, :3].sum(axis=1).tolist()
             return Sums(count, total, (upper << 32) + lower)
         result, finest = Sums(count, 0, 0, self.units[-1]), self.units[-1]
         for window in np.flatnonzero(sums.any(axis=(1, 2))).tolist():

@@ -218,8 +218,9 @@ def region_grow(
             how = f"{how} around {centre:g}"
         else:
             grown = _grow_mean.by_mean(image, mask, places, chosen, rank, most)
+    region = grown.whole(image.shape)
     _report_region(image, grown, how, size, spacing is not None, max_size)
-    return grown.whole(image.shape)
+    return region
 
 
 def _report_region(image: np.ndarray, grown, how: str, size: float, known: bool, limit) -> None:

@@ -64,38 +64,59 @@ def spell_64(typing, address, word):
     return types.void(types.intp, types.uint64), generate
 
 
+def _folded(builder, vector, lanes):
+    """Add the upper half of a vector to its lower one until so many lanes are left."""
+    count = vector.type.count
+    while count > lanes:
+        count //= 2
+        kind = ir.VectorType(ir.IntType(32), count)
+        low, high = (ir.Constant(kind, list(range(at, at + count))) for at in (0, count))
+        vector = builder.add(*(builder.shuffle_vector(vector, vector, half) for half in (low, high)))
+    return vector
+
+
+def _sums_of_short(builder, values, like):
+    """Return sum and sum of squares of 64 whole numbers of at most 16 bits, each in 8 lanes."""
+    half, long = ir.IntType(32), ir.IntType(64)
+    widen = builder.sext if like.signed else builder.zext
+    values = widen(values, ir.VectorType(half, 64))
+    # As many are added within 32 bits as surely fit: of squares, without a sign, 16 below 2^16, or 2 up to 2^30.
+    safe = 16 if like.bitwidth == 8 else 32 if like.signed else 64
+    squares = _folded(builder, builder.mul(values, values), safe)
+    totals = widen(_folded(builder, values, 16), ir.VectorType(long, 16))
+    return _folded(builder, totals, 8), _folded(builder, builder.zext(squares, ir.VectorType(long, safe)), 8)
+
+
 @intrinsic
-def sums_64(typing, address, word, like):
-    """Add up those of 64 whole numbers whose bits are set; of their squares, the upper and the lower 32 bits."""
+def add_up_64(typing, address, word, like, sums):
+    """Add up those of 64 whole numbers whose bits are set.
+
+    In 8 lanes each of int64, one after the other in memory: the sum, and of the squares the sums of the upper and of
+    the lower 32 bits. Squares of at most 32 bits have no upper ones.
+    """
 
     def generate(context, builder, signature, arguments):
-        word, vector = ir.IntType(64), ir.VectorType(context.get_value_type(like), 64)
-        long = ir.VectorType(word, 64)
+        vector, long = ir.VectorType(context.get_value_type(like), 64), ir.VectorType(ir.IntType(64), 64)
         values = builder.load(builder.inttoptr(arguments[0], vector.as_pointer()))
         values.align = like.bitwidth // 8
         chosen = builder.bitcast(arguments[1], ir.VectorType(ir.IntType(1), 64))
         values = builder.select(chosen, values, ir.Constant(vector, None))
-
-        def added(lanes):
-            kind = lanes.type
-            name = f"llvm.vector.reduce.add.v64i{kind.element.width}"
-            add = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind.element, [kind]), name)
-            return builder.call(add, [lanes])
-
-        widen = builder.sext if like.signed else builder.zext
         if like.bitwidth <= 16:
-            # The sum of 64 and a single square need no more than 32 bits.
-            values = widen(values, ir.VectorType(ir.IntType(32), 64))
-            squares = builder.zext(builder.mul(values, values), long)
-            parts = [widen(added(values), word), ir.Constant(word, 0), added(squares)]
+            total, squares = _sums_of_short(builder, values, like)
+            parts = {0: total, 2: squares}
         else:
-            values = widen(values, long)
+            values = (builder.sext if like.signed else builder.zext)(values, long)
             squares = builder.mul(values, values)
-            half, low = (_splat(builder, ir.Constant(word, n), 64) for n in (32, 0xFFFFFFFF))
-            parts = [added(lanes) for lanes in (values, builder.lshr(squares, half), builder.and_(squares, low))]
-        return context.make_tuple(builder, signature.return_type, parts)
+            half, low = (_splat(builder, ir.Constant(ir.IntType(64), n), 64) for n in (32, 0xFFFFFFFF))
+            found = values, builder.lshr(squares, half), builder.and_(squares, low)
+            parts = {n: _folded(builder, lanes, 8) for n, lanes in enumerate(found)}
+        for n, lanes in parts.items():
+            place = builder.add(arguments[3], ir.Constant(ir.IntType(64), 64 * n))
+            place = builder.inttoptr(place, lanes.type.as_pointer())
+            builder.store(builder.add(builder.load(place, align=8), lanes), place, align=8)
+        return context.get_dummy_value()
 
-    return types.UniTuple(types.int64, 3)(types.intp, types.uint64, like), generate
+    return types.void(types.intp, types.uint64, like, types.intp), generate
 
 
 @intrinsic

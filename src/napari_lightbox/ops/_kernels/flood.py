@@ -228,6 +228,17 @@ def _wet_3(rows, near, plane, bits, start, stop):
     return 1
 
 
+@jit(forceinline=True)
+def _expect_3(tall, steps, rows, row):
+    """Ask for the state of the neighbouring rows to be brought near."""
+    first = number_of(rows, row, SPAN)
+    for number in range(len(steps)):
+        near = row + steps[number, 0] * tall + steps[number, 1]
+        fetch(rows.numbers + near * rows.away)
+        fetch(bits_at(rows, near, 0, first))
+        fetch(bits_at(rows, near, 0, first) + 64)
+
+
 @jit
 def flood_3(picture, shape, steps, rows, now, most, limit):
     """Go on with a flood.
@@ -269,6 +280,7 @@ def flood_3(picture, shape, steps, rows, now, most, limit):
         waiting -= 1
         limit -= 1
         poke(rows.state + row, _COMPARED)
+        _expect_3(tall, steps, rows, row)
         first, last, more = _fill_row_3(picture, rows, row)
         count += more
         start, stop = _spread_3(rows, first, last) if corners else (first, last)

@@ -42,7 +42,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
 from ._jit import jit
-from .bits import between_64, ones, peek, poke, sums_64
+from .bits import add_up_64, between_64, ones, peek
 from .rows import DONE, OPENED, Rows, bits_at, number_of
 
 _U = np.uint64
@@ -156,10 +156,7 @@ def _add_either(address, word, like, windows, at):
         return floats
 
     def integers(address, word, like, windows, at):
-        place = windows[1]
-        for value in sums_64(address, word, like):
-            poke(place, peek(place, 0) + value)
-            place += 64
+        add_up_64(address, word, like, windows[1])
         return ones(word), at
 
     return integers
@@ -185,7 +182,7 @@ def sums_of_bits_2(image, like, rows, wide, first, last, factors, sums):
         For each window, two powers of two, whose product makes what belongs to it whole; finer ones come later.
     sums : (windows, 8, 8) ndarray of int64
         Where to add: for whole numbers (one window) the sum, and of the squares, the sums of their upper and of their
-        lower 32 bits, each in the first lane.
+        lower 32 bits, each spread over eight lanes.
 
     Returns
     -------
@@ -203,15 +200,14 @@ def sums_of_bits_2(image, like, rows, wide, first, last, factors, sums):
                 start = row * wide + 64 * w
                 # The last 64 voxels of the image hold all that lies beyond.
                 place = min(start, len(image) - 64)
-                more, at = _add(
-                    image.ctypes.data + place * image.itemsize, word << _U(start - place), like, windows, at
-                )
+                address = image.ctypes.data + place * image.itemsize
+                more, at = _add(address, word << _U(start - place), like, windows, at)
                 count += more
     return count
 
 
 @jit
-def sums_of_bytes_1(image, like, region, first, last, factors, sums):
+def sums_of_bytes_2(image, like, region, first, last, factors, sums):
     """Add up the values of a region, voxels `first` to `last`, both multiples of 64 but for the end of the image.
 
     Parameters
@@ -254,5 +250,5 @@ def build(key: tuple[str]) -> Sums:
     rows = Rows(*[state.ctypes.data] * len(Rows._fields))
     like, factors, sums = image.dtype.type(1), np.ones((1, 2)), np.zeros((1, 8, 8), np.int64)
     sums_of_bits_2(image, like, rows, 64, 0, 1, factors, sums)
-    sums_of_bytes_1(image, like, region, 0, 64, factors, sums)
-    return Sums(sums_of_bits_2, sums_of_bytes_1)
+    sums_of_bytes_2(image, like, region, 0, 64, factors, sums)
+    return Sums(sums_of_bits_2, sums_of_bytes_2)
