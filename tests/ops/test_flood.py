@@ -105,16 +105,19 @@ def test_equals_connected_components(rng, used, connectivity):
 @pytest.mark.parametrize("wide", [1, 23, 24, 25, 43, 44, 63, 64, 65, 67, 68, 129])
 def test_rows_of_any_width(rng, used, wide):
     """The state lies in rows of the result that have room for it, beside it where they have none."""
-    for connectivity, (ndim, rank) in STEPS.items():
+    for number, (connectivity, (ndim, rank)) in enumerate(STEPS.items()):
         shape = (40, wide) if ndim == 2 else (5, 12, wide)
         for masked in (False, True):
             seed = tuple(n // 2 for n in shape)
             image = (rng.random(shape) * 100).astype(np.int16)
-            mask = rng.random(shape) < 0.8 if masked else np.ones(shape, bool)
-            image[seed], mask[seed] = 50, True
+            kind = f"{'iu'[wide % 2]}{1 << number % 4}"
+            # Neither the lowest nor the highest byte alone says that a number is 0.
+            mask = np.where(rng.random(shape) < 0.8, np.array(1 << 8 * np.dtype(kind).itemsize - 2, kind), 0)
+            mask = mask if masked else np.ones(shape, kind)
+            image[seed], mask[seed] = 50, 1
             share = 48 if ndim == 2 and rank == 1 else 20 if rank == 1 else 14
             labelled, _ = ndimage.label(
-                (np.abs(image - 50) < share) & mask, ndimage.generate_binary_structure(ndim, rank)
+                (np.abs(image - 50) < share) & (mask != 0), ndimage.generate_binary_structure(ndim, rank)
             )
             given = {"threshold": share, "connectivity": connectivity, "mask": mask if masked else None}
             found = segmentation.region_grow(image, [seed], **given)
@@ -148,6 +151,7 @@ def test_memory_beside_the_result_does_not_grow_with_the_volume(criterion):
     for shape in ((8, 64, 256), (32, 64, 256)):
         image = np.tile(np.arange(256, dtype=np.int16) % 2, (*shape[:2], 1))
         options = {"threshold": 9} if criterion == "seed" else {"multiplier": 5, "radius": 9}
+        options["mask"] = np.ones(shape, np.uint16)
         segmentation.region_grow(image, [(4, 4, 4)], criterion=criterion, **options)
         tracemalloc.start()
         found = segmentation.region_grow(image, [(4, 4, 4)], criterion=criterion, **options)

@@ -53,7 +53,7 @@ class Flood:
         self.kernel, self.shape = kernel, image.shape
         self.deep, self.tall, self.wide = (1,) * (3 - image.ndim) + image.shape
         self.image = solid(image.view(np.uint8) if image.dtype.kind == "b" else image)
-        self.mask = None if mask is None else bytes_of(mask)
+        self.mask = None if mask is None else solid(mask)
         steps = [(dz, dy, abs(dz) + abs(dy)) for dz, dy in product((-1, 0, 1), repeat=2)]
         # A neighbour may differ in x, too, where that is not one axis too many.
         near = [(dz, dy, int(far < rank)) for dz, dy, far in steps if 0 < far <= rank and (self.deep > 1 or not dz)]
@@ -99,8 +99,8 @@ class Flood:
         self.state = np.zeros(self.count, np.uint8)
         self.top.fill(-1)
         waiting, rows = self._begin(first, last, seeds), self.rows()
-        inside = 0 if self.mask is None else self.mask.ctypes.data
-        picture = self.kernel.picture(self.image.ctypes.data, self.image.itemsize, first, last, inside, self.wide)
+        inside = (0, 1) if self.mask is None else (self.mask.ctypes.data, self.mask.itemsize)
+        picture = self.kernel.picture(self.image.ctypes.data, self.image.itemsize, first, last, *inside, self.wide)
         shape = self.deep, self.tall, self.wide
         limit = max(16, _CHUNK // self.words)
         most = self.image.size if most is None else most
@@ -222,13 +222,3 @@ def solid(array: np.ndarray) -> np.ndarray:
     for slab in track(_tiles.slabs(array.shape, _SLAB), "slabs"):
         result[slab] = array[slab]
     return result
-
-
-def bytes_of(mask: np.ndarray) -> np.ndarray:
-    """Return bytes that are not 0 where the mask is not 0."""
-    if mask.dtype.itemsize == 1:
-        return solid(mask.view(np.uint8))
-    result = np.empty(mask.shape, bool)
-    for slab in track(_tiles.slabs(mask.shape, _SLAB), "slabs"):
-        np.not_equal(mask[slab], 0, out=result[slab])
-    return result.view(np.uint8)

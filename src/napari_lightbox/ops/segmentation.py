@@ -171,10 +171,10 @@ def region_grow(
     the border of the image, as copies of the last ones, among the surroundings.
 
     Memory beside the result: what the growing has to remember of a voxel lies in the result, where its row has room
-    for that (44 to 64 voxels along the last axis, or 68 and more), else beside it, up to 44 bytes a row; a byte for
-    each row; for the running mean a queue of the region's front. Copied are an image that is not in C order, and a
-    mask that is not, or has more than a byte a voxel. Without compiled loops (numba), before they are ready, and for
-    a region that reaches `max_size`, it takes several bytes for each voxel of the region's surroundings.
+    for that (44 to 64 voxels along the last axis, or 68 and more), else beside it, at least 44 bytes a row; a byte for
+    each row; for the running mean a queue of the region's front. An image or a mask that is not in C order is copied.
+    Without compiled loops (numba), before they are ready, for float16, and for a region that reaches `max_size`, it
+    takes several bytes for each voxel of the region's surroundings.
 
     References
     ----------
