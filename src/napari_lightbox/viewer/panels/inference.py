@@ -24,10 +24,8 @@ from qtpy.QtWidgets import (
 )
 
 from ...errors import InputError, LightboxError
-from ...memory import free_memory
 from ...models import available, quote, read_card
 from ...models.card import Card
-from ...models.cost import budget, refusal
 from ...models.loaders.trust import Untrusted
 from ...models.plan import review
 from ...volume import Volume
@@ -340,10 +338,8 @@ class InferencePanel(QWidget):
             problems, _ = review(volumes, self.card)
             given = {k: v for k, v in self.choices.items() if k not in ("device", "check")}
             cost = quote(volumes, [self.card, *map(read_card, self.options.others)], **given)
-            memory = given["memory"]
-            allowed = free_memory() if memory is None else budget(memory)
-            if refused := refusal(cost.memory_bytes, memory, allowed, self.card.output.kind):
-                problems = [*problems, refused]
+            if cost.problem:
+                problems = [*problems, cost.problem]
         except LightboxError as error:
             return [str(error)], None, ()
         return problems, cost, cost.notes
