@@ -257,7 +257,8 @@ def test_values_speak_where_no_file_states_the_modality():
     ultrasound, tomography = read_card("fetal-head"), read_card("ct-regions")
     assert "Hounsfield units (CT), but" in review([ct], ultrasound)[0][0]
     assert not review([grey], ultrasound)[0]
-    assert "do not look like" in review([grey], tomography)[1][0]
+    assert "are not Hounsfield units" in review([grey], tomography)[0][0]
+    assert "do not look like" in review([grey.replace(data=grey.data - 10)], tomography)[1][0]
     assert not review([ct], tomography)[0]
     chance = grey.replace(data=grey.data / 255, kind="probability", name="p")
     assert "'p' is a probability" in review([chance], tomography)[0][0]
