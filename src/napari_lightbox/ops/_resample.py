@@ -11,6 +11,7 @@ import numpy as np
 
 from ..progress import report
 from . import _check, _resample_axes, _tiles
+from ._bricks import Brick, bricks, one_by_one
 from ._interpolation import UPWARD, coefficients, store
 from ._resample_compiled import Compiled
 from ._splines import Spline
@@ -82,6 +83,9 @@ def pull(data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], order: st
         return values[places]
     result = np.empty(shape, data.dtype)
     done = 0
+    if order == "cubic":
+        _in_bricks(data, matrix, fill, result, slabs)
+        return result
     if not compiled.ready:
         done = _by_simpleitk(data, matrix, order, fill, result, slabs, lambda: compiled.ready)
     if slabs[done:]:
@@ -94,13 +98,45 @@ def pull(data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], order: st
     return result
 
 
+def _in_bricks(data: np.ndarray, matrix: np.ndarray, fill: float, result: np.ndarray, slabs: list[slice]) -> None:
+    """Fill `result` with the values of a spline, as long as the kernels are not ready."""
+    # SimpleITK has an image of its own, copied from the coefficients.
+    found = bricks(matrix, result.shape, data.shape, _check.float_type(data.dtype), copies=2)
+    if len(found) > 1:
+        _tiles.run(lambda slab: result[slab].fill(fill), slabs, "slabs")
+
+    def work(brick: Brick) -> None:
+        fetch = _Fetch(data, matrix, "cubic", fill, brick.box)
+        linear = matrix[:3, :3]
+
+        def one(slab: slice, out: np.ndarray, pool: ThreadPoolExecutor) -> None:
+            if len(found) == 1:
+                fetch.slab(slab, out, pool)
+            elif brick.holds(matrix, np.array([[slab.start, 0, 0]]), np.array([[slab.stop, *out.shape[1:]]]))[0]:
+                made = np.empty_like(out)
+                fetch.slab(slab, made, pool)
+                offset = linear[:, 0] * slab.start + matrix[:3, 3]
+                held = np.ones(out.shape, bool)
+                for of_axis in zip(linear, offset, brick.low, brick.high, strict=True):
+                    held &= ~_outside(out.shape, *of_axis)
+                np.copyto(out, made, where=held)
+
+        _each(one, result, slabs)
+
+    one_by_one(work, found, "bricks")
+
+
 def _by_simpleitk(data, matrix, order, fill, result, slabs, until: Callable[[], bool] = lambda: False) -> int:
     """Resample slabs of `result` one after the other, and stop where `until` says so; return how many are done."""
-    fetch = _Fetch(data, matrix, order, fill)
+    return _each(_Fetch(data, matrix, order, fill).slab, result, slabs, until)
+
+
+def _each(work, result: np.ndarray, slabs: list[slice], until: Callable[[], bool] = lambda: False) -> int:
+    """Call ``work(slab, result[slab], pool)`` on slabs; return how many are done when `until` says to stop."""
     report("slabs", 0, len(slabs))
     with ThreadPoolExecutor(_tiles.workers()) as pool:
         for done, slab in enumerate(slabs, start=1):
-            fetch.slab(slab, result[slab], pool)
+            work(slab, result[slab], pool)
             report("slabs", done, len(slabs))
             if until():
                 return done
@@ -129,13 +165,17 @@ def on_voxels(matrix: np.ndarray) -> bool:
 
 
 class _Fetch:
-    """An input, ready to be interpolated."""
+    """An input, or what lies in a box of it, ready to be interpolated."""
 
-    def __init__(self, data: np.ndarray, matrix: np.ndarray, order: str, fill: float) -> None:
+    def __init__(
+        self, data: np.ndarray, matrix: np.ndarray, order: str, fill: float, box: tuple[slice, ...] | None = None
+    ) -> None:
         import SimpleITK as sitk  # noqa: N813 - as its own manual has it
 
         self.sitk, self.matrix, self.fill, self.dtype, self.order = sitk, matrix, fill, data.dtype, order
         self.shape = data.shape
+        data = data if box is None else data[box]
+        boxed = data.shape
         if data.dtype.kind == "b":
             data = data.view(np.uint8)
         elif data.dtype == np.float16:
@@ -149,8 +189,10 @@ class _Fetch:
         else:
             self.method = sitk.sitkBSplineResamplerOrder3
             data = coefficients(_lengthen(data).astype(self.pixel))
-        self.longer = [axis for axis in range(3) if data.shape[axis] != self.shape[axis]]
+        self.longer = [axis for axis in range(3) if data.shape[axis] != boxed[axis]]
         self.image = sitk.GetImageFromArray(np.ascontiguousarray(data))
+        if box is not None:
+            self.image.SetOrigin([float(s.start) for s in box[::-1]])
         self.pixel_id = sitk.GetImageFromArray(np.zeros((1, 1, 1), self.pixel)).GetPixelID()
 
     def slab(self, slab: slice, out: np.ndarray, pool: ThreadPoolExecutor) -> None:
@@ -176,7 +218,7 @@ class _Fetch:
         for one in writing:
             one.result()
         for axis in self.longer:
-            out[_outside(linear[axis], offset[axis], size, self.shape[axis])] = self.fill
+            out[_outside(size, linear[axis], offset[axis], -0.5, self.shape[axis] - 0.5)] = self.fill
 
     def _misses(self, linear: np.ndarray, offset: np.ndarray, size: tuple[int, ...]) -> bool:
         """Whether the whole slab lies beyond one face of the input."""
@@ -213,11 +255,11 @@ def _lengthen(data: np.ndarray) -> np.ndarray:
     return data
 
 
-def _outside(row: np.ndarray, offset: float, size: tuple[int, ...], length: int) -> np.ndarray:
-    """Return which voxels of a slab lie outside an input axis of `length` voxels."""
+def _outside(size: tuple[int, ...], row: np.ndarray, offset: float, low: float, high: float) -> np.ndarray:
+    """Return which voxels of a slab lie below `low`, or from `high` on, on an input axis."""
     z, y = (step * np.arange(n) for step, n in zip(row[:2], size[:2], strict=True))
     # In the order of ITK: both ends of a line are mapped, and its voxels lie at fractions of the way.
     start = (y + z[:, None]) + offset
     way = (((row[2] * size[2] + y) + z[:, None]) + offset) - start
     place = start[..., None] + np.arange(size[2]) / float(size[2]) * way[..., None]
-    return (place < -0.5) | (place >= length - 0.5)
+    return (place < low) | (place >= high)

@@ -7,10 +7,11 @@ place of sixty-four, and the nearest voxels are whole planes that are skipped or
 import numpy as np
 
 from . import _check, _tiles
+from ._bricks import MARGIN, Brick, bricks, one_by_one
 from ._interpolation import UPWARD, coefficients, store
 from ._ready import Variants
 from ._resample_compiled import LARGEST, largest
-from ._splines import MARGIN, Spline, taps_at
+from ._splines import Spline, taps_at
 
 # Output voxels that are worked out at a time.
 _PART = 1 << 18
@@ -93,33 +94,57 @@ def cubic(data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], fill: fl
     """Interpolate by the cubic B-spline through the voxels; arguments as for `_resample.pull`."""
     spline = Spline("along", data.dtype)
     spline.ask(int(np.prod(shape)))
-    if spline.ready:
-        turned, places = _turned(spline.coefficients(data), matrix, shape, 0.0)
-        result = spline.along_axes(turned, places)
-        _fill(result, _beyond(places, [n - 2 * MARGIN for n in turned.shape]), fill)
-        return result
-    factors = coefficients(data.astype(_check.float_type(data.dtype)))
-    turned, places = _turned(factors, matrix, shape, 0.0)
-    beyond = _beyond(places, turned.shape)
-    taps = [_taps(p, n) for p, n in zip(places, turned.shape, strict=True)]
+    axes = _axes(matrix)
+    turned, places = _turned(data, matrix, shape, 0.0)
     result = np.empty(shape, data.dtype)
+    # In the order of the input's own axes: coefficients are rounded between them.
+    order = np.argsort(axes)
+
+    def work(brick: Brick) -> None:
+        out = tuple(map(_held, places, brick.low, brick.high))
+        if any(s.start == s.stop for s in out):
+            return
+        source = turned[brick.box]
+        cuts = [(p[held], n, box) for p, n, held, box in zip(places, turned.shape, out, brick.box, strict=True)]
+        if spline.ready:
+            spline.along_axes(spline.coefficients(source, order), [_taps_in(*cut) for cut in cuts], result, out)
+        else:
+            factors = coefficients(source.astype(_check.float_type(data.dtype)), order)
+            _plainly(factors, [_mirrored(*cut) for cut in cuts], result[out])
+
+    found = bricks(matrix[[*axes, 3]], shape, turned.shape, _check.float_type(data.dtype))
+    one_by_one(work, found, "bricks")
+    _fill(result, _beyond(places, turned.shape), fill)
+    return result
+
+
+def _plainly(factors: np.ndarray, taps: list[tuple[np.ndarray, np.ndarray]], out: np.ndarray) -> None:
+    """Write the values of a spline into `out`, as long as the kernels are not ready."""
 
     def work(slab: slice) -> None:
         index, weights = taps[0]
-        values = _combined(turned, index[:, slab], weights[:, slab], 0)
+        values = _combined(factors, index[:, slab], weights[:, slab], 0)
         for axis in (1, 2):
             values = _combined(values, *taps[axis], axis)
-        store(values, result[slab], within=False)
-        _fill(result[slab], (beyond[0][slab], *beyond[1:]), fill)
+        store(values, out[slab], within=False)
 
-    _tiles.run(work, _tiles.slabs(shape, _PART), "slabs")
-    return result
+    _tiles.run(work, _tiles.slabs(out.shape, _PART), "slabs")
+
+
+def _held(places: np.ndarray, low: float, high: float) -> slice:
+    """Return where on an output axis the places lie from `low` on, below `high`."""
+    index = np.flatnonzero((places >= low) & (places < high))
+    return slice(int(index[0]), int(index[-1]) + 1) if len(index) else slice(0, 0)
+
+
+def _axes(matrix: np.ndarray) -> list[int]:
+    """Return which input axis each output axis runs along."""
+    return [int(np.argmax(column != 0)) for column in matrix[:3, :3].T]
 
 
 def _turned(data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], shift: float):
     """Return the input with its axes in the order of the output, and the input index of each plane of the output."""
-    # Which input axis each output axis runs along.
-    axes = [int(np.argmax(column != 0)) for column in matrix[:3, :3].T]
+    axes = _axes(matrix)
     places = [matrix[a, i] * np.arange(shape[i]) + matrix[a, 3] + shift for i, a in enumerate(axes)]
     return data.transpose(axes), places
 
@@ -129,11 +154,17 @@ def _beyond(places: list[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray
     return [(p < -0.5) | (p >= n - 0.5) for p, n in zip(places, shape, strict=True)]
 
 
-def _taps(places: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the four voxels of an axis that count at each place, (4, n), and the cubic B-spline's weight of each."""
+def _taps_in(places: np.ndarray, length: int, box: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Return the taps of `taps_at`, with the coefficients counted from the first one of a box."""
+    first, weights = taps_at(places, length)
+    return first - box.start, weights
+
+
+def _mirrored(places: np.ndarray, length: int, box: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Return the four voxels of a box that count at each place, (4, n), and the cubic B-spline's weight of each."""
     first, weights = taps_at(places, length)
     mirrored = _tiles.border_index(-MARGIN, length + MARGIN, length, "mirror")
-    return np.stack([mirrored[first + k] for k in range(4)]), weights
+    return np.stack([mirrored[first + k] for k in range(4)]) - box.start, weights
 
 
 def _combined(values: np.ndarray, index: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:

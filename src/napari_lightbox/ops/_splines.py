@@ -1,12 +1,18 @@
 """The compiled way of cubic B-splines: made ready in the background while scipy and SimpleITK serve.
 
 Memory beside the result: the coefficients, in single precision for voxels of up to 16 bits and float32, in double
-precision for the others.
+precision for the others. They are made brick by brick where those of the whole input take more than `_bricks.LIMIT`, so
+that memory does not grow with the volume.
 """
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
 from . import _check, _tiles
+from ._bricks import MARGIN, Box, Brick, bricks, one_by_one
 from ._interpolation import store
 from ._ready import Variants
 
@@ -16,8 +22,6 @@ KERNELS = Variants("cubic", after=1 << 20)
 _ROUNDED = {np.dtype(code) for code in ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")}
 # The pole of the filter whose inverse the cubic B-spline is: the square root of 3, less 2.
 POLE = -0.267949192431122706472553658494127633
-# Coefficients more on either side of an axis.
-MARGIN = 2
 # Voxels of a part: some milliseconds; its planes on an oblique grid.
 _PART = 1 << 18
 DEEP = 16
@@ -57,8 +61,11 @@ class Spline:
             KERNELS.wait(key)
         return self.ready
 
-    def coefficients(self, data: np.ndarray) -> np.ndarray:
-        """Return the coefficients of the spline through finite voxels, `MARGIN` more on either side of every axis."""
+    def coefficients(self, data: np.ndarray, axes: Sequence[int] = (0, 1, 2)) -> np.ndarray:
+        """Return the coefficients of the spline through finite voxels, `MARGIN` more on either side of every axis.
+
+        Axes are filtered in the order of `axes`, as numbers may be rounded between them.
+        """
         padded = np.empty([n + 2 * MARGIN for n in data.shape], self.real)
         inside = padded[(slice(MARGIN, -MARGIN),) * 3]
 
@@ -66,8 +73,8 @@ class Spline:
             inside[slab] = data[slab]
 
         _tiles.run(copy, _tiles.slabs(data.shape, _PART), "slabs")
-        for axis, count in enumerate(data.shape):
-            if count > 1:
+        for axis in axes:
+            if data.shape[axis] > 1:
                 self._filter(padded, inside, axis)
         for axis, count in enumerate(data.shape):
             lines = np.moveaxis(padded, axis, 0)
@@ -107,56 +114,115 @@ class Spline:
         fill : float
             Value outside.
         """
-        source, kernel = self.coefficients(data), KERNELS.get(self.keys[1])
-        linear, fractions = np.ascontiguousarray(matrix[:3, :3]), np.arange(shape[2]) / float(shape[2])
-        made = np.empty(shape, self.made)
-        # Where floats are rounded later, a number that no spline through finite voxels gives stands for the outside.
-        outside = self.made.type(fill if self.made == self.dtype else np.nan)
+        result = np.empty(shape, self.dtype)
+        found = bricks(matrix, shape, data.shape, self.real)
+        parts = _parts(shape, slabs)
+        rounded = self.made != self.dtype
+        # Floats that are rounded later are made a slab at a time.
+        floats = np.empty((max(s.stop - s.start for s in slabs), *shape[1:]), self.made) if rounded else None
+        if rounded or len(found) > 1:
+            _tiles.run(lambda slab: result[slab].fill(fill), slabs, "slabs")
 
-        def work(part: tuple[slice, slice, slice]) -> None:
-            slab, planes, lines = part
-            offset = linear[:, 0] * slab.start + matrix[:3, 3]
-            block = planes.start, planes.stop, lines.start, lines.stop
-            kernel(source, data.shape, linear, offset, fractions, made[slab], *block, outside)
+        def work(brick: Brick) -> None:
+            here = parts if len(found) == 1 else _touching(brick, matrix, parts, shape[2])
+            if not here:
+                return
+            fetch = self._fetching(data, brick, matrix, shape[2])
+            if not rounded:
+                _tiles.run(lambda part: fetch(part, result[part.slab], fill), here, "slabs")
+                return
 
-        lines = _tiles.slabs((shape[1], DEEP * shape[2]), _PART)
-        parts = [(s, p, y) for s in slabs for p in _tiles.slabs((s.stop - s.start,), DEEP) for y in lines]
-        _tiles.run(work, parts, "slabs")
-        return made if self.made == self.dtype else self._rounded(made, fill)
+            def fetch_and_round(part: _Part) -> None:
+                made = floats[part.planes, part.lines]
+                # A number that no spline through finite voxels gives stands for places elsewhere.
+                made.fill(np.nan)
+                fetch(part, floats, np.nan)
+                self._round(made, result[part.slab][part.planes, part.lines])
 
-    def along_axes(self, turned: np.ndarray, places: list[np.ndarray]) -> np.ndarray:
+            together = [list(some) for _, some in groupby(here, lambda part: part.slab.start)]
+            one_by_one(lambda some: _tiles.run(fetch_and_round, some, "slabs"), together, "slabs")
+
+        one_by_one(work, found, "bricks")
+        return result
+
+    def _fetching(
+        self, data: np.ndarray, brick: Brick, matrix: np.ndarray, width: int
+    ) -> Callable[["_Part", np.ndarray, float], None]:
+        """Return what fills the places of a brick in a part of a slab, of lines of `width` voxels."""
+        source, kernel = self.coefficients(data[brick.box]), KERNELS.get(self.keys[1])
+        linear, fractions = np.ascontiguousarray(matrix[:3, :3]), np.arange(width) / float(width)
+        # How far the box's first coefficient lies from where the input's first one would be.
+        before = int(np.dot([s.start for s in brick.box], source.strides)) // source.itemsize
+
+        def fetch(part: "_Part", slab: np.ndarray, fill: float) -> None:
+            offset = linear[:, 0] * part.slab.start + matrix[:3, 3]
+            block = part.planes.start, part.planes.stop, part.lines.start, part.lines.stop
+            where = source, before, data.shape, brick.low, brick.high
+            kernel(*where, linear, offset, fractions, slab, *block, self.made.type(fill))
+
+        return fetch
+
+    def along_axes(
+        self, source: np.ndarray, taps: Sequence[tuple[np.ndarray, np.ndarray]], result: np.ndarray, out: Box
+    ) -> None:
         """Fetch the voxels at all combinations of some places on each axis.
 
         Parameters
         ----------
-        turned : ndarray
+        source : ndarray
             From `coefficients`, with its axes in the order of the output.
-        places : list of ndarray
-            On each axis, voxels from its first one. What lies outside gets any value.
+        taps : sequence of (ndarray, ndarray)
+            Of each axis, as `taps_at` has them.
+        result : ndarray
+            All of the output.
+        out : tuple of slice
+            Where the voxels belong. Those that lie outside of the input get any value.
         """
-        kernel = KERNELS.get(self.keys[1])
-        taps = [part for p, n in zip(places, turned.shape, strict=True) for part in taps_at(p, n - 2 * MARGIN)]
-        shape = tuple(len(p) for p in places)
-        source, made = np.ascontiguousarray(turned), np.empty(shape, self.made)
+        kernel, (deep, high, wide) = KERNELS.get(self.keys[1]), out
+        (first, weights), *others = taps
+        others = [part for tap in others for part in tap]
 
         def work(planes: slice) -> None:
-            kernel(source, *taps, made, planes.start, planes.stop)
+            here = slice(deep.start + planes.start, deep.start + planes.stop)
+            near = first[planes], np.ascontiguousarray(weights[:, planes]), *others
+            if self.made == self.dtype:
+                kernel(source, *near, result[here], high.start, wide.start)
+                return
+            made = np.empty([len(near[0]), len(near[2]), len(near[4])], self.made)
+            kernel(source, *near, made, 0, 0)
+            store(made, result[here, high, wide], within=False)
 
-        _tiles.run(work, _tiles.slabs(shape, _PART), "slabs")
-        return made if self.made == self.dtype else self._rounded(made, 0)
+        _tiles.run(work, _tiles.slabs([s.stop - s.start for s in out], _PART), "slabs")
 
-    def _rounded(self, made: np.ndarray, fill: float) -> np.ndarray:
-        """Round floats to voxels; NaN becomes `fill`."""
-        result = np.empty(made.shape, self.dtype)
+    def _round(self, made: np.ndarray, out: np.ndarray) -> None:
+        """Write floats into voxels, rounded, where they are not NaN."""
+        elsewhere = np.isnan(made)
+        made[elsewhere] = 0
+        voxels = np.empty(made.shape, self.dtype)
+        store(made, voxels, within=False)
+        np.copyto(out, voxels, where=~elsewhere)
 
-        def work(slab: slice) -> None:
-            outside = np.isnan(made[slab])
-            made[slab][outside] = 0
-            store(made[slab], result[slab], within=False)
-            result[slab][outside] = fill
 
-        _tiles.run(work, _tiles.slabs(made.shape, _PART), "slabs")
-        return result
+@dataclass(frozen=True)
+class _Part:
+    """What a thread makes at a time: of a slab of the output, some planes and lines."""
+
+    slab: slice
+    planes: slice
+    lines: slice
+
+
+def _parts(shape: tuple[int, ...], slabs: list[slice]) -> list[_Part]:
+    """Divide an output into parts of slabs."""
+    lines = _tiles.slabs((shape[1], DEEP * shape[2]), _PART)
+    return [_Part(s, p, y) for s in slabs for p in _tiles.slabs((s.stop - s.start,), DEEP) for y in lines]
+
+
+def _touching(brick: Brick, matrix: np.ndarray, parts: list[_Part], width: int) -> list[_Part]:
+    """Return the parts of an output, of lines of `width` voxels, that may have places in a brick."""
+    starts = np.array([(p.slab.start + p.planes.start, p.lines.start, 0) for p in parts])
+    stops = np.array([(p.slab.start + p.planes.stop, p.lines.stop, width) for p in parts])
+    return [part for part, held in zip(parts, brick.holds(matrix, starts, stops), strict=True) if held]
 
 
 def taps_at(places: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -36,7 +36,7 @@ from numba.extending import intrinsic, overload
 
 from .._splines import POLE
 from ._jit import jit
-from .lines import DEEP, HIGH, PIECE, new_brick, start_brick
+from .lines import DEEP, HIGH, PIECE, cut_brick, new_brick, start_brick
 
 # Lines that are filtered side by side.
 _LANES = 16
@@ -207,15 +207,19 @@ def _find_weights(way, parts, height, width, place, w):
 
 
 @jit
-def oblique_2(source, shape, matrix, offset, parts, out, from_z, to_z, from_y, to_y, fill):
+def oblique_2(source, before, shape, low, high, matrix, offset, parts, out, from_z, to_z, from_y, to_y, fill):
     """Fill lines `from_y` to `to_y` of planes `from_z` to `to_z` of `out` with the values of a spline.
 
     Parameters
     ----------
     source : ndarray
-        (z + 4, y + 4, x + 4) coefficients, two more on either side of every axis.
+        (z + 4, y + 4, x + 4) coefficients of a box of the input, two more on either side of every axis.
+    before : int
+        Flat place of the box's first voxel in `source`, if that began at the input's first voxel.
     shape : tuple of int
         (z, y, x) of the input.
+    low, high : tuple of float
+        (z, y, x) of the places that the box is for: from `low` on, below `high`. Others in the input are left alone.
     matrix : (3, 3) ndarray of float64
         Output index to input index.
     offset : (3,) ndarray of float64
@@ -243,6 +247,9 @@ def oblique_2(source, shape, matrix, offset, parts, out, from_z, to_z, from_y, t
         for brick_y in range(from_y, to_y, HIGH):
             last_y = min(brick_y + HIGH, to_y)
             start_brick(out, shape, matrix, offset, parts, brick_z, last_z, brick_y, last_y, fill, stretch, ways)
+            for axis in range(3):
+                if source.shape[axis] < shape[axis] + 4:
+                    cut_brick(axis, low[axis], high[axis], parts, last_z - brick_z, last_y - brick_y, stretch, ways)
             for begin in range(0, out.shape[2], PIECE):
                 for z in range(brick_z, last_z):
                     for y in range(brick_y, last_y):
@@ -253,7 +260,7 @@ def oblique_2(source, shape, matrix, offset, parts, out, from_z, to_z, from_y, t
                         _find_weights(ways[n_line], parts[first:last], height, width, place, w)
                         for n in range(last - first):
                             values[n] = _sum_of_64(
-                                origin + np.intp(place[n]) * size, item, line_bytes, plane_bytes,
+                                origin + (np.intp(place[n]) - before) * size, item, line_bytes, plane_bytes,
                                 w[n], w[PIECE + n], w[2 * PIECE + n], w[3 * PIECE + n],
                                 w[4 * PIECE + n], w[5 * PIECE + n], w[6 * PIECE + n], w[7 * PIECE + n],
                                 w[8 * PIECE + n], w[9 * PIECE + n], w[10 * PIECE + n], w[11 * PIECE + n],
@@ -264,8 +271,8 @@ def oblique_2(source, shape, matrix, offset, parts, out, from_z, to_z, from_y, t
 
 
 @jit
-def along_1(source, first_z, weight_z, first_y, weight_y, first_x, weight_x, out, from_z, to_z):
-    """Fill planes of `out` with the values of a spline, where each output axis runs along the same input axis.
+def along_1(source, first_z, weight_z, first_y, weight_y, first_x, weight_x, out, from_y, from_x):
+    """Fill a block of `out` with the values of a spline, where each output axis runs along the same input axis.
 
     Parameters
     ----------
@@ -276,15 +283,15 @@ def along_1(source, first_z, weight_z, first_y, weight_y, first_x, weight_x, out
     weight_z, weight_y, weight_x : ndarray of float64
         (4, n), the weights of these.
     out : ndarray
-        (z, y, x).
-    from_z, to_z : int
-        Planes.
+        (z, y, x), of as many planes as there are places on the first axis.
+    from_y, from_x : int
+        Where the first place on each of these axes belongs.
     """
     rows, width = source.shape[1], source.shape[2]
     plane = np.empty((rows, width))
     line = np.empty(width)
     low, high = first_y.min(), first_y.max() + 4
-    for z in range(from_z, to_z):
+    for z in range(len(first_z)):
         i = first_z[z]
         a, b, c, d = weight_z[0, z], weight_z[1, z], weight_z[2, z], weight_z[3, z]
         for j in range(low, high):
@@ -292,12 +299,12 @@ def along_1(source, first_z, weight_z, first_y, weight_y, first_x, weight_x, out
                 plane[j, k] = (
                     source[i, j, k] * a + source[i + 1, j, k] * b + source[i + 2, j, k] * c + source[i + 3, j, k] * d
                 )
-        for y in range(out.shape[1]):
+        for y in range(len(first_y)):
             j = first_y[y]
             a, b, c, d = weight_y[0, y], weight_y[1, y], weight_y[2, y], weight_y[3, y]
             for k in range(width):
                 line[k] = plane[j, k] * a + plane[j + 1, k] * b + plane[j + 2, k] * c + plane[j + 3, k] * d
-            found = out[z, y]
+            found = out[z, from_y + y, from_x : from_x + len(first_x)]
             for x in range(len(found)):
                 k = np.uintp(first_x[x])
                 value = (
@@ -318,8 +325,9 @@ def build(key):
         return filter_1
     out = np.zeros((1, 1, 1), key[2])
     if kind == "oblique":
-        oblique_2(source, (1, 1, 1), eye, np.zeros(3), np.zeros(1), out, 0, 1, 0, 1, out[0, 0, 0])
+        limits = (-1.0, -1.0, -1.0), (2.0, 2.0, 2.0)
+        oblique_2(source, 0, (1, 1, 1), *limits, eye, np.zeros(3), np.zeros(1), out, 0, 1, 0, 1, out[0, 0, 0])
         return oblique_2
     one, weights = np.zeros(1, np.intp), np.zeros((4, 1))
-    along_1(source, one, weights, one, weights, one, weights, out, 0, 1)
+    along_1(source, one, weights, one, weights, one, weights, out, 0, 0)
     return along_1

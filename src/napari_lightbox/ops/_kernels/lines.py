@@ -50,13 +50,13 @@ def _first(start, way, parts, limit, from_x, to_x, rising):
 
 
 @numba.njit
-def _inside(start, way, parts, length, from_x, to_x):
-    """Return the stretch of a line that lies inside an input axis of `length` voxels."""
+def _between(start, way, parts, low, high, from_x, to_x):
+    """Return the stretch of a line whose places on an input axis lie from `low` on, below `high`."""
     if way >= 0:
-        first = _first(start, way, parts, -0.5, from_x, to_x, True)
-        return first, _first(start, way, parts, length - 0.5, first, to_x, True)
-    first = _first(start, way, parts, length - 0.5, from_x, to_x, False)
-    return first, _first(start, way, parts, -0.5, first, to_x, False)
+        first = _first(start, way, parts, low, from_x, to_x, True)
+        return first, _first(start, way, parts, high, first, to_x, True)
+    first = _first(start, way, parts, high, from_x, to_x, False)
+    return first, _first(start, way, parts, low, first, to_x, False)
 
 
 @numba.njit
@@ -74,11 +74,20 @@ def start_brick(out, shape, matrix, offset, parts, from_z, to_z, from_y, to_y, f
             for axis in range(3):
                 start, distance = _ends(matrix[axis], offset[axis], z, y, count)
                 way[2 * axis], way[2 * axis + 1] = start, distance
-                first, last = _inside(start, distance, parts, shape[axis], first, last)
+                first, last = _between(start, distance, parts, -0.5, shape[axis] - 0.5, first, last)
             out[z, y, :first] = fill
             out[z, y, last:] = fill
             row = stretch[(z - from_z) * HIGH + y - from_y]
             row[0], row[1] = first, last
+
+
+@numba.njit
+def cut_brick(axis, low, high, parts, deep, lines, stretch, ways):
+    """Cut the stretches of a brick of `deep` planes and some lines down to places on one input axis, see `_between`."""
+    for n in range(deep):
+        for n_line in range(n * HIGH, n * HIGH + lines):
+            start, way, row = ways[n_line, 2 * axis], ways[n_line, 2 * axis + 1], stretch[n_line]
+            row[0], row[1] = _between(start, way, parts, low, high, row[0], row[1])
 
 
 @numba.njit
