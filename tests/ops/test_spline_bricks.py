@@ -117,7 +117,8 @@ def test_voxels_that_are_rounded_from_floats(rng, monkeypatch, name, dtype):
 def test_the_way_that_serves_until_the_kernels_are_ready(rng, monkeypatch, name):
     monkeypatch.setattr(Spline, "ready", False)
     for dtype, shape, limit in (("h", (90, 84, 3), 300_000), ("f", (90, 80, 70), 2_900_000)):
-        data, target = voxels(rng, shape, dtype), (70, 60, 50)
+        # SimpleITK takes its time.
+        data, target = voxels(rng, shape, dtype), (90, 70, 6) if name == "rotation" else (70, 60, 50)
         arguments = data, placed(LINEARS[name], shape, target), target, "cubic", -3
         whole = _resample.pull(*arguments)
         with monkeypatch.context() as patch:
@@ -212,13 +213,14 @@ def test_memory_does_not_grow_with_the_volume(rng, monkeypatch, name, dtype):
     monkeypatch.setattr(_bricks, "LIMIT", 4 << 20)
     monkeypatch.setenv("LIGHTBOX_THREADS", "1")
     peaks = []
-    for depth in (100, 300):
+    for depth in (80, 240):
         shape = (depth, 120, 120)
         data = voxels(rng, shape, dtype)
         matrix = placed(LINEARS[name], shape, shape)
         peaks.append(peak(data, matrix, shape, "cubic", 0))
-    # Whole, the coefficients of the larger take 17 MB.
-    assert max(peaks) < (8 << 20) + (10 << 20 if dtype == "?" else 0)
+    # Whole, the coefficients of the larger take 15 MB.
+    # Floats that are rounded later take 8 MB a slab.
+    assert max(peaks) < (6 << 20) + (9 << 20 if dtype == "?" else 0)
 
 
 def test_progress_counts_bricks_and_cancel_is_heard_within_one(monkeypatch):

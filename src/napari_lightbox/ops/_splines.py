@@ -7,7 +7,7 @@ that memory does not grow with the volume.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import compress, groupby
 
 import numpy as np
 
@@ -117,6 +117,7 @@ class Spline:
         result = np.empty(shape, self.dtype)
         found = bricks(matrix, shape, data.shape, self.real)
         parts = _parts(shape, slabs)
+        ends = _ends(parts, shape[2])
         rounded = self.made != self.dtype
         # Floats that are rounded later are made a slab at a time.
         floats = np.empty((max(s.stop - s.start for s in slabs), *shape[1:]), self.made) if rounded else None
@@ -124,7 +125,7 @@ class Spline:
             _tiles.run(lambda slab: result[slab].fill(fill), slabs, "slabs")
 
         def work(brick: Brick) -> None:
-            here = parts if len(found) == 1 else _touching(brick, matrix, parts, shape[2])
+            here = parts if len(found) == 1 else list(compress(parts, brick.holds(matrix, *ends)))
             if not here:
                 return
             fetch = self._fetching(data, brick, matrix, shape[2])
@@ -218,11 +219,11 @@ def _parts(shape: tuple[int, ...], slabs: list[slice]) -> list[_Part]:
     return [_Part(s, p, y) for s in slabs for p in _tiles.slabs((s.stop - s.start,), DEEP) for y in lines]
 
 
-def _touching(brick: Brick, matrix: np.ndarray, parts: list[_Part], width: int) -> list[_Part]:
-    """Return the parts of an output, of lines of `width` voxels, that may have places in a brick."""
-    starts = np.array([(p.slab.start + p.planes.start, p.lines.start, 0) for p in parts])
-    stops = np.array([(p.slab.start + p.planes.stop, p.lines.stop, width) for p in parts])
-    return [part for part, held in zip(parts, brick.holds(matrix, starts, stops), strict=True) if held]
+def _ends(parts: list[_Part], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first voxels of parts of an output, of lines of `width` voxels, and those behind the last, (n, 3)."""
+    starts = [(p.slab.start + p.planes.start, p.lines.start, 0) for p in parts]
+    stops = [(p.slab.start + p.planes.stop, p.lines.stop, width) for p in parts]
+    return np.array(starts), np.array(stops)
 
 
 def taps_at(places: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
