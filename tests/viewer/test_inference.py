@@ -318,7 +318,10 @@ def test_progress_has_a_number_and_cancel_leaves_nothing(panel, qtbot, monkeypat
     slow_down(monkeypatch, panel)
     panel.run_button.click()
     assert not panel.run_button.isEnabled()
-    qtbot.waitUntil(lambda: re.search(r"% \(windows [2-9]/12\)", panel.bar.number.text()), timeout=60_000)
+    assert "Loading" in panel.bar.message
+    # A plain None would count as fulfilled.
+    qtbot.waitUntil(lambda: bool(re.search(r"% \(windows [2-9]/12\)", panel.bar.number.text())), timeout=60_000)
+    assert panel.bar.message == ""
     panel.bar.cancel_button.click()
     with qtbot.waitSignal(panel.bar.running_changed, timeout=1500):
         pass

@@ -59,6 +59,7 @@ class JobBar(QWidget):
         # Of the job that runs, or ran last.
         self.title = ""
         self._started = time.monotonic()
+        self._first = ""
         self._idle()
 
     @property
@@ -66,8 +67,8 @@ class JobBar(QWidget):
         """Whether a job is under way."""
         return self.runner.running
 
-    def run(self, function: Callable[[], Any], *, title: str, on_done: Callable[[Any], None]) -> None:
-        """Start a job; a refusal, an error or a cancel is shown in the status line."""
+    def run(self, function: Callable[[], Any], *, title: str, on_done: Callable[[Any], None], first: str = "") -> None:
+        """Start a job; a refusal, an error or a cancel is shown in the status line, and `first` until it reports."""
         self.title = title
         try:
             self.runner.run(
@@ -83,7 +84,8 @@ class JobBar(QWidget):
             self.show_error(str(error))
             return
         self._started = time.monotonic()
-        self.clear()
+        self._first = first
+        self.show_note(first)
         # Busy until the work says how much there is.
         self.progress.setRange(0, 0)
         self.progress.setEnabled(True)
@@ -102,6 +104,8 @@ class JobBar(QWidget):
     def _show_progress(self, text: str, fraction: float | None) -> None:
         if not self.cancel_button.isEnabled():
             return
+        if self._first and self.message == self._first:
+            self.clear()
         if fraction is None:
             self.progress.setRange(0, 0)
             self.number.setText(text)

@@ -364,9 +364,8 @@ class InferencePanel(QWidget):
         except LightboxError as error:
             self.bar.show_error(str(error))
             return
-        self.bar.run(job, title=title, on_done=on_done)
-        if self.bar.running:
-            self.bar.show_note("Loading the model; the first time this takes a few seconds")
+        loading = "Loading the model; the first time this takes a few seconds"
+        self.bar.run(job, title=title, on_done=on_done, first=loading)
 
     @property
     def _sources(self) -> tuple[str, ...]:
