@@ -164,3 +164,49 @@ def test_first_windows_equal_those_worked_out_pass_by_pass(rng, flat):
         assert first_windows_1(voxels, reach, middle, found, found_open, vector) == count
         np.testing.assert_array_equal(found, truth)
         np.testing.assert_array_equal(found_open, truth_open)
+
+
+def window_by_window(padded, reach, size, marked, out, still_open):
+    """Decide about the marked voxels as the textbook does."""
+    half = [min(r, size // 2) for r in reach]
+    for place in zip(*np.nonzero(marked), strict=True):
+        window = padded[tuple(slice(p + r - h, p + r + h + 1) for p, r, h in zip(place, reach, half, strict=True))]
+        low, *_, high = ordered = np.sort(window, axis=None)
+        middle, centre = ordered[len(ordered) // 2], padded[tuple(p + r for p, r in zip(place, reach, strict=True))]
+        still_open[place] = not low < middle < high
+        out[place] = centre if low < middle < high and low < centre < high else middle
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i8"])
+@pytest.mark.parametrize("share", [0.01, 0.2, 1])
+def test_gathered_windows_equal_those_looked_at_one_by_one(rng, dtype, share):
+    from napari_lightbox.ops._kernels.emit import lanes
+    from napari_lightbox.ops._kernels.gathered import PIECE, gathered_1
+
+    assert ready(dtype, 2)
+    dtype = np.dtype(dtype)
+    most, wide = np.iinfo(dtype), max(dtype, np.dtype("i2"), key=lambda kind: kind.itemsize)
+    for shape, reach, size in (
+        ((1, 5, 64), (0, 2, 2), 5),
+        ((1, 3, 131), (0, 9, 9), 5),
+        ((2, 2, 7), (3, 3, 3), 7),
+        ((1, 4, 20), (0, 8, 8), 17),
+        ((1, 1, 1), (2, 2, 2), 5),
+    ):
+        padded = [n + 2 * r for n, r in zip(shape, reach, strict=True)]
+        memory = np.full(np.prod(padded) + 7, most.max, dtype)
+        voxels = memory[:-7].reshape(padded)
+        voxels[...] = rng.choice([most.min, most.min + 1, 3, 77, most.max - 1, most.max], padded)
+        voxels[rng.random(padded) < 0.5] = rng.choice([most.min, most.max])
+        marks = np.where(rng.random(shape) < share, 2, rng.integers(0, 2, shape)).astype(np.uint8)
+        flags = np.concatenate([marks.ravel(), np.full(64, 2, np.uint8)])
+        out = rng.integers(0, 9, shape).astype(dtype)
+        truth, truth_open = out.copy(), marks.copy()
+        window_by_window(voxels, reach, size, marks == 2, truth, truth_open)
+        total = size ** (3 if reach[0] else 2)
+        room = np.empty((total + 2 * PIECE, lanes(wide)), wide)
+        count = gathered_1(voxels, reach, size, 2, out, flags, room)
+        np.testing.assert_array_equal(out, truth)
+        np.testing.assert_array_equal(flags[:-64].reshape(shape), truth_open)
+        assert (flags[-64:] == 2).all()
+        assert count == truth_open[marks == 2].sum()

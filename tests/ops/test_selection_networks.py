@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from napari_lightbox.ops._kernels.networks import Network, kept
+from napari_lightbox.ops._kernels.networks import Network, kept, median_and_extremes
 from napari_lightbox.ops._kernels.window_plan import Plan, plain
 
 WINDOWS = list(product((3, 5, 7), (1, 3, 5, 7), (1, 3, 5, 7)))
@@ -95,3 +95,17 @@ def test_the_median_of_27_is_right_for_all_zeros_and_ones():
         others = sheets[1:] if own[0] is sheets[0] else sheets[:2]
         for (found,) in plan.select().evaluate([*others, *own]):
             np.testing.assert_array_equal(found, ones.sum(axis=(0, 1)) > 13)
+
+
+@pytest.mark.parametrize("count", [3, 9, 15, 17])
+def test_median_and_extremes_are_right_for_all_zeros_and_ones(count):
+    bits = (np.arange(1 << count) >> np.arange(count)[:, None] & 1).astype(np.uint8)
+    (found,) = median_and_extremes(count).evaluate([list(bits)])
+    np.testing.assert_array_equal(found, np.sort(bits, axis=0)[[0, count // 2, -1]])
+
+
+def test_median_and_extremes_of_25_are_right_where_nearly_half_are_ones(rng):
+    bits = (np.arange(25)[:, None] < rng.integers(11, 15, 50_000)).astype(np.uint8)
+    bits = np.concatenate([rng.permuted(bits, axis=0), sorted_bits(25), sorted_bits(25)[::-1]], axis=1)
+    (found,) = median_and_extremes(25).evaluate([list(bits)])
+    np.testing.assert_array_equal(found, np.sort(bits, axis=0)[[0, 12, -1]])

@@ -17,6 +17,8 @@ KERNELS.usual_for("adaptive_median", lambda dtype, ndim: [_key(dtype)] if ndim i
 _LARGEST = 31
 # Voxels of all largest windows of a tile: a second, should each of them be looked at.
 _MOST_WORK = 1 << 30
+# Voxels of a tile: a third of a millisecond, in which another thread would hardly have begun.
+_LEAST_TILE = 1 << 18
 
 
 def _key(dtype: np.dtype) -> tuple[str]:
@@ -79,14 +81,15 @@ class Compiled:
 
     def tiles(self, shape: tuple[int, ...], plain_tile: int) -> list[_tiles.Block]:
         """Cut an image into tiles none of which takes much longer than a second."""
-        return self.numbers.tiles(shape, plain_tile, _MOST_WORK // self.max_size ** len(shape))
+        return self.numbers.tiles(shape, plain_tile, _MOST_WORK // self.max_size ** len(shape), _LEAST_TILE)
 
     def fill(self, result: np.ndarray, block: _tiles.Block) -> bool:
         """Work out a block of a result; False, and nothing done, where the voxels hold NaN."""
         numbers, shape = self.numbers, tuple(s.stop - s.start for s in block)
         padded, reach = numbers.shape(block), self.max_size // 2
         count, inside, medians = math.prod(padded), math.prod(shape), self.medians.kernel
-        wanted = [count + medians.lanes, inside, inside, medians.room]
+        # Both kernels read on behind the last voxel: up to a vector, and up to 8.
+        wanted = [count + max(medians.lanes, 8), inside, inside, medians.room]
         with _ranks.rooms(*[(numbers.dtype, length) for length in wanted]) as (voxels, middle, found, lists):
             if not numbers.fetch(block, voxels[:count]):
                 return False

@@ -120,12 +120,14 @@ class Numbers:
         """Return the shape of a block with its surroundings."""
         return tuple(s.stop - s.start + 2 * r for s, r in zip(block, self.reach, strict=True))
 
-    def tiles(self, shape: tuple[int, ...], plain_tile: int, most: float = math.inf) -> list[_tiles.Block]:
-        """Cut an image into tiles of at most `most` voxels, at least two for each thread.
+    def tiles(
+        self, shape: tuple[int, ...], plain_tile: int, most: float = math.inf, least: int = 0
+    ) -> list[_tiles.Block]:
+        """Cut an image into tiles of at most `most` voxels: two for each thread, unless they have less than `least`.
 
         A tile with NaN goes the plain way and must not take too long there, where tiles have `plain_tile` voxels.
         """
-        share = max(_LEAST_TILE, min(_TILE // self.dtype.itemsize, math.prod(shape) // (2 * _tiles.workers())))
+        share = max(least or _LEAST_TILE, min(_TILE // self.dtype.itemsize, math.prod(shape) // (2 * _tiles.workers())))
         voxels = int(min(most, share))
         return _tiles.blocks(shape, min(voxels, 4 * plain_tile) if self.kind == FLOAT else voxels, _ROW)
 

@@ -8,15 +8,15 @@ than n / 2 times, and the same holds for the largest. The median itself is only 
 
 1. *First window.* The medians of all windows of 3 voxels a side come from the selection networks (`median`), the
    extremes from vectors that walk down the rows (`first`). On usual images that settles nearly all voxels.
-2. *Where few voxels are open,* each one's next window is read: its extremes, and how often they occur.
+2. *Where few voxels are open,* their next windows are laid side by side, a lane of a vector for each, and decided about
+   together (`gathered`).
 3. *Where many are open,* as in a background that is as black as the pepper, they are nearly always stuck at the
    smallest or the largest value of the tile. How often that is in each window is a running sum of zeros and ones; where
    it fills more than half of the window, the window must grow, and nothing else need be known.
 4. *Where still many are open,* their extremes and how often these occur are found for all voxels at once: along x, then
    y, then z, two pieces of a window are joined into one. The smallest value of both is the smaller of the two smallest,
    and its number that of the piece it is from, or the sum where they are equal.
-5. *The median,* where it is wanted, is found by halving the range of values and counting, a vector at a time, how many
-   voxels of the window lie in the lower half.
+5. *The median* is only found where it is wanted: those windows, too, are laid side by side.
 
 What it builds on
 -----------------
@@ -27,12 +27,12 @@ Cost
 ----
 Vector operations for each vector of voxels: some 40 for the first window, besides its median. Where many voxels are
 open, a dozen additions for the counts of one value; where these do not suffice, about 10 for each join, of which a
-volume's windows of 5 voxels a side take 20, and those of 7 take 28. A voxel that is looked at for itself takes about
-60 ns and 1 ns for each voxel of its window, or 2 if its median is wanted. Measured for a volume of int16 with 35 % salt
-and pepper: 2.1 ns a voxel on one core, of which the median of the first window takes 0.9, its extremes 0.3, copies 0.3;
-a background as the pepper adds 1.3 for counting and 1.1 for the few voxels looked at for themselves. One
-plane of 256 x 256 takes 0.4 ms, nearly half of it for voxels looked at for themselves and a quarter for Python: more
-cores do not help, since it takes as long to begin a thread.
+volume's windows of 5 voxels a side take 20, and those of 7 take 28. What open voxels cost: see `gathered`. Measured for
+a volume of int16 with 35 % salt and pepper: 1.8 ns a voxel on one core, of which the median of the first window takes
+0.9, its extremes 0.3, copies 0.3; a background as the pepper adds 1.5. One plane of 512 x 512 takes 0.37 ms: 0.09 for
+the medians and 0.07 for the extremes of the first windows, 0.07 for open voxels, 0.07 for copying the plane with its
+surroundings and the result, the rest for Python. A second core would not help, as it takes longer than that to begin
+a thread.
 
 Limits
 ------
@@ -49,13 +49,14 @@ import numba
 import numpy as np
 
 from ._jit import jit
-from .emit import count_at_most, lanes
+from .emit import lanes
 from .first import first_windows_1
-from .stuck import COUNTED, DONE, OPEN, bounds_1, stuck_1, unmark_1
+from .gathered import PIECE, gathered_1
+from .stuck import COUNTED, DONE, OPEN, WANTED, bounds_1, stuck_1, unmark_1
 
-# What it costs to look at a voxel for itself, besides each voxel of its window, and when all are looked at together.
-_ALONE = 64
-_TOGETHER = 4
+# What it costs to look at an open voxel, besides each voxel of its window, and at all voxels of a tile together; to
+# count just one value costs so many times less.
+_ALONE, _TOGETHER, _COUNTING = 8, 16, 4
 # Bytes of rows whose first windows are decided about together.
 _ROWS_SIZE = 1 << 12
 
@@ -222,104 +223,14 @@ def lowest_1(voxels, reach, size, turn, values, counts, rooms, count_rooms):
 
 
 @numba.njit
-def _gather(voxels, z, y, x, size_z, size, room):
-    """Copy the voxels of the window that begins at (z, y, x)."""
-    n = 0
-    for dz in range(size_z):
-        for dy in range(size):
-            row = voxels[z + dz, y + dy]
-            for i in range(x, x + size):
-                room[n] = row[i]
-                n += 1
-
-
-@numba.njit
-def _extremes(room, total):
-    """Return the smallest and the largest of the first `total` values, each with how often it occurs."""
-    low, high = room[0], room[0]
-    for i in range(1, total):
-        low, high = min(low, room[i]), max(high, room[i])
-    low_count, high_count = 0, 0
-    for i in range(total):
-        low_count += room[i] == low
-        high_count += room[i] == high
-    return low, low_count, high, high_count
-
-
-@numba.njit
-def _median(room, total, low, high, lanes):
-    """Return the median of the first `total` values, which is known to lie between `low` and `high`."""
-    # So that whole vectors can be counted: these are not below any limit asked for.
-    room[total : total + lanes] = high
-    least, most = np.int64(low) + 1, np.int64(high) - 1
-    while least < most:
-        limit = (least >> 1) + (most >> 1) + (least & most & 1)
-        found = 0
-        for i in range(0, total, lanes):
-            found += count_at_most(room, room.ctypes.data + i * room.itemsize, limit)
-        if 2 * found > total:
-            most = limit
-        else:
-            least = limit + 1
-    return least
-
-
-@jit
-def alone_1(voxels, reach, size, last, out, still_open, room, lanes):
-    """Decide about larger windows of the open voxels, each for itself; return how many are still open.
-
-    Parameters
-    ----------
-    voxels, reach, out, still_open
-        As for `first_2`.
-    size : int
-        Width of the windows.
-    last : bool
-        Whether no larger window is allowed.
-    room : ndarray
-        Scratch memory for the voxels of a window, and a vector more.
-    lanes : int
-        Voxels in a vector.
-    """
-    depth, height, width = out.shape
-    size_z = size if reach[0] else 1
-    total = size_z * size * size
-    count = 0
-    for z in range(depth):
-        for y in range(height):
-            line = still_open[z, y]
-            some = 0
-            for x in range(width):
-                some += line[x] == OPEN
-            if not some:
-                continue
-            z0, y0, x0 = z + reach[0] - size_z // 2, y + reach[1] - size // 2, reach[2] - size // 2
-            for x in range(width):
-                if line[x] != OPEN:
-                    continue
-                _gather(voxels, z0, y0, x0 + x, size_z, size, room)
-                low, low_count, high, high_count = _extremes(room, total)
-                if 2 * max(low_count, high_count) > total:
-                    if last:
-                        out[z, y, x] = low if low_count > high_count else high
-                    count += 1
-                    continue
-                line[x] = DONE
-                value = voxels[z + reach[0], y + reach[1], x + reach[2]]
-                stays = low < value and value < high
-                out[z, y, x] = value if stays else _median(room, total, low, high, lanes)
-    return count
-
-
-@numba.njit
 def _settle(lows, low_counts, highs, high_counts, centre, total, last, out, still_open):
-    """Decide about a row of windows; return how many are still open. 2 is left where the median is wanted."""
+    """Decide about a row of windows; return how many are still open. WANTED is left where the median is."""
     # In the type of the counts, so that vectors hold as many of them as they can.
     half = np.int16(total // 2)
     for i in range(len(out)):
         stuck = (low_counts[i] > half) | (high_counts[i] > half)
         stays = (lows[i] < centre[i]) & (centre[i] < highs[i])
-        state = OPEN if stuck else 3 if stays else 2
+        state = OPEN if stuck else 3 if stays else WANTED
         still_open[i] = state if still_open[i] == OPEN else still_open[i]
     if last:
         for i in range(len(out)):
@@ -335,33 +246,30 @@ def _settle(lows, low_counts, highs, high_counts, centre, total, last, out, stil
 
 
 @jit
-def together_1(voxels, reach, size, last, out, still_open, extremes, room, lanes):
-    """Decide about larger windows of all open voxels, whose extremes are known.
+def together_1(voxels, reach, size, last, out, still_open, extremes):
+    """Decide about larger windows of all open voxels, whose extremes are known; return how many are still open.
 
     Parameters
     ----------
-    voxels, reach, size, last, out, still_open, room, lanes
-        As for `alone_1`.
+    voxels, reach, out, still_open
+        As for `first_2`. Voxels of which the median is wanted are marked so.
+    size : int
+        Width of the windows.
+    last : bool
+        Whether no larger window is allowed.
     extremes : tuple of ndarray
         The smallest values of all windows and their counts, the largest values and their counts.
     """
     depth, height, width = out.shape
     lows, low_counts, highs, high_counts = extremes
-    size_z = size if reach[0] else 1
-    total = size_z * size * size
+    total = (size if reach[0] else 1) * size * size
     count = 0
     for z in range(depth):
         for y in range(height):
             at = z, y
             centre = voxels[z + reach[0], y + reach[1], reach[2] : reach[2] + width]
-            low, high, line = lows[at], highs[at], still_open[at]
-            count += _settle(low, low_counts[at], high, high_counts[at], centre, total, last, out[at], line)
-            z0, y0, x0 = z + reach[0] - size_z // 2, y + reach[1] - size // 2, reach[2] - size // 2
-            for x in range(width):
-                if line[x] == 2:
-                    line[x] = DONE
-                    _gather(voxels, z0, y0, x0 + x, size_z, size, room)
-                    out[z, y, x] = _median(room, total, low[x], high[x], lanes)
+            counts = low_counts[at], high_counts[at]
+            count += _settle(lows[at], counts[0], highs[at], counts[1], centre, total, last, out[at], still_open[at])
     return count
 
 
@@ -371,7 +279,7 @@ def filter_tile(voxels, reach, middle, out, max_size, borrow, together=_TOGETHER
     Parameters
     ----------
     voxels, reach, middle, out
-        As for `first_2`; all are contiguous.
+        As for `first_2`; all are contiguous. Behind the last of `voxels`, memory for 7 more is read.
     max_size : int
         Largest width of the window; the surroundings are ``max_size // 2`` wide.
     borrow : callable
@@ -381,25 +289,30 @@ def filter_tile(voxels, reach, middle, out, max_size, borrow, together=_TOGETHER
     """
     axes = 3 if reach[0] else 2
     plane, count = voxels[0].size, lanes(voxels.dtype)
-    wanted = (np.uint8, out.size), (voxels.dtype, max_size**axes + count), (voxels.dtype, 4 * plane)
+    wide = voxels.dtype if voxels.dtype.itemsize > 1 else np.dtype(np.int16)
+    windows = max_size**axes + 2 * PIECE, lanes(wide)
+    wanted = (np.uint8, out.size + 64), (wide, math.prod(windows)), (voxels.dtype, 4 * plane)
     with borrow(*wanted) as (flags, room, planes):
-        still_open = flags.reshape(out.shape)
+        still_open, room = flags[: out.size].reshape(out.shape), room.reshape(windows)
         if out.shape[2] >= count:
             left = first_windows_1(voxels, reach, middle, out, still_open, count)
         else:
             left = first_2(voxels, reach, middle, out, still_open, planes.reshape(4, plane))
-        bounds = bounds_1(voxels) if left * (_ALONE + 5**axes) >= together * out.size else ()
+        bounds = bounds_1(voxels) if _COUNTING * left * (_ALONE + 5**axes) >= together * out.size else ()
         for size in range(5, max_size + 1, 2):
             last, alone, unmarked = size == max_size, _ALONE + size**axes, left
             for value in bounds if size <= COUNTED else ():
-                if unmarked * alone >= together * out.size:
+                if _COUNTING * unmarked * alone >= together * out.size:
                     unmarked = _without_stuck(voxels, reach, size, value, last, out, still_open, borrow)
             if unmarked * alone < together * out.size:
-                left = alone_1(voxels, reach, size, last, out, still_open, room, count)
+                left = gathered_1(voxels, reach, size, OPEN, out, flags, room)
             else:
                 with _all_extremes(voxels, reach, size, out.shape, borrow) as known:
-                    left = together_1(voxels, reach, size, last, out, still_open, known, room, count)
+                    left = together_1(voxels, reach, size, last, out, still_open, known)
+                gathered_1(voxels, reach, size, WANTED, out, flags, room)
             left += unmark_1(still_open) if bounds else 0
+            if not left:
+                break
 
 
 def _without_stuck(voxels, reach, size, value, last, out, still_open, borrow) -> int:
@@ -436,8 +349,8 @@ def build(key: tuple) -> Callable:
     callable
         `filter_tile`.
     """
-    voxels, one = np.zeros((1, 5, 5), key[0]), np.zeros((1, 1, 1), key[0])
-    wide = np.zeros((1, 5, 4 + lanes(voxels.dtype)), key[0])
+    one, count = np.zeros((1, 1, 1), key[0]), lanes(np.dtype(key[0]))
+    voxels, wide = (np.zeros(5 * n + PIECE, key[0])[: 5 * n].reshape(1, 5, n) for n in (5, 4 + count))
     row = wide[:, :1, 4:].copy()
     filter_tile(wide, (0, 2, 2), row, row.copy(), 5, _lend)
     for together in (0, math.inf):

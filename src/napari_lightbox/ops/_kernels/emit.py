@@ -219,25 +219,6 @@ def _write(
 
 
 @intrinsic
-def count_at_most(typingctx, voxels, address, limit):
-    """Count the voxels of the vector at an address that are at most `limit`; `voxels`: any array of their type."""
-
-    def write_code(context, builder, signature, arguments):
-        voxel = signature.args[0].dtype
-        count = _vector_bytes() * 8 // voxel.bitwidth
-        vector = ir.VectorType(ir.IntType(voxel.bitwidth), count)
-        one = builder.insert_element(ir.Constant(vector, ir.Undefined), arguments[2], ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), count), None)
-        limits = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
-        found = builder.load(builder.inttoptr(arguments[1], vector.as_pointer()), align=1)
-        compare = builder.icmp_signed if voxel.signed else builder.icmp_unsigned
-        bits = builder.bitcast(compare("<=", found, limits), ir.IntType(count))
-        return builder.zext(builder.ctpop(bits), ir.IntType(64)) if count < 64 else builder.ctpop(bits)
-
-    return types.int64(voxels, types.intp, voxels.dtype), write_code
-
-
-@intrinsic
 def voxel_at(typingctx, voxels, address):
     """Return the voxel at an address; `voxels`: any array of its type."""
 

@@ -134,6 +134,30 @@ class Block:
         return [self.network.evaluate(values, wires) for wires in self.outputs]
 
 
+def median_and_extremes(count: int, group: int = 8) -> Block:
+    """Find the smallest, the middle and the largest one of an odd number of values.
+
+    Some values at a time are sorted and merged into those known, of which what cannot be the middle is forgotten.
+
+    Examples
+    --------
+    >>> median_and_extremes(3).evaluate([[np.array(5), np.array(9), np.array(7)]])
+    [[np.int64(5), np.int64(7), np.int64(9)]]
+    """
+    network = Network()
+    values, rank, total = network.inputs(count), count // 2, count
+    *groups, last = [network.sort(values[i : i + group]) for i in range(0, count, group)]
+    known = []
+    for one in groups:
+        known = network.merge(known, one)
+        still = kept(len(known), rank, total)
+        known, rank, total = known[still], rank - still.start, total - (len(known) - (still.stop - still.start))
+    low, high = last[0], last[-1]
+    for one in groups:
+        low, high = network.low(low, one[0]), network.high(high, one[-1])
+    return Block(network, [values], [[low, network.pick(known, last, rank), high]])
+
+
 def kept(count: int, rank: int, total: int) -> slice:
     """Say which of `count` sorted values may still be the one of rank `rank` among `total` values.
 

@@ -32,8 +32,8 @@ from ._jit import jit
 
 # Widest windows of which 8 bits count the voxels in a plane.
 COUNTED = 15
-# Marks of voxels: decided, open, open and known to be stuck at this size of the window.
-DONE, OPEN, STUCK = 0, 1, 4
+# Marks of voxels: decided, open, decided but for the median, open and known to be stuck at this size of the window.
+DONE, OPEN, WANTED, STUCK = 0, 1, 2, 4
 
 
 @jit
@@ -82,7 +82,7 @@ def stuck_1(voxels, reach, size, value, last, out, still_open, room, sums):
     Parameters
     ----------
     voxels, reach, size, last, out, still_open
-        As for `adaptive.alone_1`.
+        As for `adaptive.together_1`.
     value : int
         The smallest or the largest value of the tile, so that such a window has its extreme as its median.
     room : (z + 2 reach[0] + 2, n) ndarray of uint8
