@@ -27,8 +27,8 @@ Cost
 ----
 For a row of a window a load and a store, and for those of all lanes together 24 shuffles; then 6 instructions for each
 voxel, and 2 more each time that the range is halved, or 186 for 5 x 5 in all.
-Measured for int16 on one core: 10 ns an open voxel with a window of 5 x 5, where looking at one voxel after the other
-took 130; 80 to 100 ns with one of 5 x 5 x 5.
+Measured for int16 on one core: 10 ns an open voxel with a window of 5 x 5, where one voxel after the other takes
+130; 80 to 100 ns with one of 5 x 5 x 5.
 
 Importing this module needs numba.
 """
