@@ -89,7 +89,7 @@ def test_a_large_background_as_black_as_the_pepper(rng, monkeypatch, share):
 def test_nan_and_infinite_voxels_spoil_no_more_than_the_plain_way(rng, monkeypatch):
     assert ready("e", 2)
     monkeypatch.setattr(_ranks, "_TILE", 300)
-    monkeypatch.setattr(_ranks, "_LEAST_TILE", 300)
+    monkeypatch.setattr(_adaptive, "_LEAST_TILE", 300)
     image = noisy(rng, (60, 70), "e")
     image[20, 30], image[59, 0], image[5, 5], image[40, 66] = np.nan, np.nan, np.inf, -np.inf
     found = filters.adaptive_median(image, 7)
@@ -137,6 +137,13 @@ def test_all_digits_of_large_whole_numbers_count(rng, monkeypatch, dtype):
     truth = by_definition(image, 5)
     np.testing.assert_array_equal(filters.adaptive_median(image, 5), truth)
     np.testing.assert_array_equal(without_kernels(monkeypatch, filters.adaptive_median, image, 5), truth)
+
+
+def test_a_small_plane_is_one_tile_for_any_number_of_threads(monkeypatch):
+    assert ready("h", 2)
+    monkeypatch.setenv("LIGHTBOX_THREADS", "8")
+    image = np.zeros((512, 512), np.int16)
+    assert _adaptive.compiled(image, 7, "reflect").tiles(image.shape, 1 << 18) == [(slice(0, 512), slice(0, 512))]
 
 
 def test_what_has_no_kernel_goes_the_plain_way():
