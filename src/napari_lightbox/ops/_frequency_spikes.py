@@ -11,27 +11,21 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.fft
-from scipy import ndimage
 
 from ..progress import track
-from . import _tiles
+from . import _spike_heights, _tiles
 
-# A window with these terms (Blackman and Harris) holds a wave within 4 frequencies of its own, and lets 1/10000 out.
-_TERMS = (0.35875, -0.48829, 0.14128, -0.01168)
+# A wave lies within so many frequencies of its own: see the window of `_spike_heights`.
 CORE = 4
-_LEFT_BY_WINDOW = 2e-5
 # The surroundings of a frequency reach from beyond its core to here.
 _OUTER = 9
-# Axes of fewer samples are left as they are: a window would leave nothing of them.
-_SHORT = 24
 _CANDIDATES = 400
 # Least natural logarithm of the ratio between a spike and the highest of its surroundings: a factor of 2.
 _ISOLATION = float(np.log(2))
 # Least spread of the surroundings, as a logarithm, where they are smoother than noise.
 _LEAST_SPREAD = 0.25
-_MOST_RINGS = 100
-_SLAB = 1 << 21
+# Candidates whose surroundings are looked at together hold so many numbers.
+_TOGETHER = 1 << 18
 # Slices whose spectra are looked at together: more would hardly lower the noise further, and each takes memory.
 _MOST_SLICES = 63
 
@@ -40,8 +34,8 @@ def find(image: np.ndarray, threshold: float, limit: int, guard: int) -> np.ndar
     """Return the spikes, strongest first, one of each pair; see `frequency.find_spikes`."""
     if image.min() == image.max():
         return np.zeros((0, image.ndim), int)
-    shown = _unfolded(_log_spectrum(image, _tiles.workers()), image.shape)
-    return _find_in(shown, threshold, limit, guard)
+    rings = _spike_heights.Rings(image.shape)
+    return _find_in(_spike_heights.log_spectrum(image), rings, threshold, limit, guard)
 
 
 def find_in_slices(planes: np.ndarray, threshold: float, limit: int, guard: int) -> list[np.ndarray]:
@@ -64,34 +58,41 @@ def find_in_slices(planes: np.ndarray, threshold: float, limit: int, guard: int)
         (n, 2) for each slice.
     """
     shape, own = planes.shape[1:], [np.zeros((0, 2), int)] * len(planes)
+    rings = _spike_heights.Rings(shape)
+    chosen = _chosen(planes)
+    spectra = np.zeros((max(1, len(chosen)), shape[0], shape[1] // 2 + 1), np.float32)
 
     def search(index: int) -> None:
-        own[index] = find(planes[index], threshold, limit, guard)
+        if planes[index].min() != planes[index].max():
+            half = _spike_heights.log_spectrum(planes[index])
+            own[index] = _find_in(half, rings, threshold, limit, guard)
+            if index in chosen:
+                spectra[chosen[index]] = half - np.median(half)
 
     _tiles.run(search, range(len(planes)), "slices")
-    common = _find_in(_unfolded(_median_spectrum(planes), shape), threshold, limit, guard)
+    common = _find_in(_median(spectra), rings, threshold, limit, guard)
     common = np.concatenate([common, _frequent(own, common, shape)])[:limit]
     own = [points[~_near(points, common, shape, CORE)] for points in own]
     return [np.concatenate([common, points])[:limit] for points in own]
 
 
-def _median_spectrum(planes: np.ndarray) -> np.ndarray:
-    """Return the median over slices of the half spectrum's logarithm; 0 where no slice shows anything."""
-    chosen = np.unique(np.linspace(0, len(planes) - 1, min(len(planes), _MOST_SLICES)).round().astype(int))
+def _chosen(planes: np.ndarray) -> dict[int, int]:
+    """Return the slices whose spectra are looked at together, and a number for each."""
+    evenly = np.unique(np.linspace(0, len(planes) - 1, min(len(planes), _MOST_SLICES)).round().astype(int))
     # Slices without any content, such as air, have no say.
-    chosen = [index for index in chosen if planes[index].min() != planes[index].max()]
-    height, width = planes.shape[1:]
-    found = np.zeros((max(1, len(chosen)), height, width // 2 + 1), np.float32)
+    content = [int(index) for index in evenly if planes[index].min() != planes[index].max()]
+    return {index: number for number, index in enumerate(content)}
 
-    def transform(number: int) -> None:
-        shown = _log_spectrum(planes[chosen[number]], 1)
-        found[number] = shown - np.median(shown)
 
-    _tiles.run(transform, range(len(chosen)), "spectra")
-    middle = (len(found) - 1) // 2
-    for rows in track(_tiles.slabs((height, found[:, 0].size), _SLAB), "slabs"):
-        found[0, rows] = np.partition(found[:, rows], middle, axis=0)[middle]
-    return found[0]
+def _median(spectra: np.ndarray) -> np.ndarray:
+    """Return the lower median over the first axis; the array is overwritten."""
+    middle = (len(spectra) - 1) // 2
+
+    def work(rows: slice) -> None:
+        spectra[0, rows] = np.partition(spectra[:, rows], middle, axis=0)[middle]
+
+    _tiles.run(work, _tiles.slabs((spectra.shape[1], spectra[:, 0].size), _TOGETHER), "slabs")
+    return spectra[0]
 
 
 def _frequent(own: Sequence[np.ndarray], common: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -120,28 +121,26 @@ def _near(points: np.ndarray, others: np.ndarray, shape: tuple[int, ...], reach:
     return near
 
 
-def _find_in(shown: np.ndarray, threshold: float, limit: int, guard: int) -> np.ndarray:
-    """Return the spikes of a spectrum, as a logarithm with the zero frequency in the centre."""
-    shape, middle = shown.shape, [n // 2 for n in shown.shape]
-    cores = [CORE if n >= _SHORT else n for n in shape]
+def _find_in(half: np.ndarray, rings: _spike_heights.Rings, threshold: float, limit: int, guard: int) -> np.ndarray:
+    """Return the spikes of a half spectrum, as a logarithm."""
+    shape, middle = rings.shape, [n // 2 for n in rings.shape]
+    cores = [CORE if n >= _spike_heights.SHORT else n for n in shape]
     around, core = _surroundings(shape, cores)
     if not len(around):
-        return np.zeros((0, shown.ndim), int)
+        return np.zeros((0, len(shape)), int)
     # Anatomy fades with the frequency, steeply near zero: what is typical of a distance is taken off first.
-    above = shown - _typical(shown)
+    above = rings.above(half)
     centre = tuple(slice(m - guard if guard < m else 0, m + guard + 1) for m in middle)
     above[centre] = -np.inf
-    places = _peaks(above, cores) - middle
+    places = _spike_heights.peaks(above, cores) - middle
     places = places[_first_of_pair(places, shape)]
     order = np.argsort(-above[tuple((places + middle).T)], kind="stable")
-    places = places[order[:_CANDIDATES]]
     found = _Found(above, around, core)
-    for place in track(places, "peaks"):
-        found.judge(place, threshold)
-    places = [_top(shown, place + middle) for place in found.spikes]
-    places = [p for p in places if any(abs(i - m) > guard for i, m in zip(p, middle, strict=True))]
-    places.sort(key=lambda place: -shown[place])
-    spikes = np.array(places[:limit], dtype=int).reshape(-1, shown.ndim) - middle
+    found.judge_all(places[order[:_CANDIDATES]], threshold)
+    places = [_top(half, shape, place) for place in found.spikes]
+    places = [p for p in places if (np.abs(p) > guard).any()]
+    spikes = np.array(places, dtype=int).reshape(-1, len(shape))
+    spikes = spikes[np.argsort(-_spike_heights.heights_at(half, shape, spikes), kind="stable")][:limit]
     return np.where(_first_of_pair(spikes, shape)[:, None], spikes, -spikes)
 
 
@@ -156,8 +155,42 @@ class _Found:
         self.taken = above == -np.inf
         self.spikes: list[np.ndarray] = []
 
-    def judge(self, place: np.ndarray, threshold: float) -> None:
-        """Take `place` in if it is a spike."""
+    def judge_all(self, places: np.ndarray, threshold: float) -> None:
+        """Take in those of the places, the highest first, that are spikes."""
+        open_ = ~self._hopeless(places)
+        for index, place in enumerate(track(places, "peaks")):
+            if open_[index] and self.judge(place, threshold):
+                # What hid its neighbours may be the core of this spike.
+                open_ |= _near(places, place[None], self.above.shape, _OUTER + int(self.reach.max()))
+
+    def _hopeless(self, places: np.ndarray) -> np.ndarray:
+        """Whether places are too low beside their surroundings, whatever is typical of these.
+
+        Most are. One that lies near its mirror image is left open, as part of its surroundings may not count.
+        """
+        shape = np.array(self.above.shape)
+        apart = (2 * places + shape // 2) % shape - shape // 2
+        open_ = (np.abs(apart) <= _OUTER + self.reach).all(axis=1)
+        highest = np.full(len(places), -np.inf, np.float32)
+        step = max(1, _TOGETHER // len(self.around))
+        for start in range(0, len(places), step):
+            highest[start : start + step] = self._highest_around(places[start : start + step])
+        heights = self.above[tuple((places + self.middle).T)]
+        return (heights.astype(float) - highest < _ISOLATION) & ~open_
+
+    def _highest_around(self, places: np.ndarray) -> np.ndarray:
+        """Return the largest height in the surroundings of places."""
+        ndim, outer = self.above.ndim, self.around.max(axis=0)
+        index = np.zeros((len(places), *[1] * ndim), np.intp)
+        for axis, n in enumerate(self.above.shape):
+            along = (places[:, axis, None] + self.middle[axis] + np.arange(-outer[axis], outer[axis] + 1)) % n
+            index = index * n + along.reshape(len(places), *[-1 if a == axis else 1 for a in range(ndim)])
+        near = self.above.ravel()[index]
+        near[(slice(None), *((outer + self.core).T))] = -np.inf
+        return near.reshape(len(places), -1).max(axis=1)
+
+    def judge(self, place: np.ndarray, threshold: float) -> bool:
+        """Take `place` in if it is a spike, and say so."""
         shape, around = np.array(self.above.shape), self.around
         apart = (2 * place + shape // 2) % shape - shape // 2
         if (np.abs(apart) >= 2 * self.reach).any():
@@ -169,59 +202,24 @@ class _Found:
         height = float(self.above[tuple(place + self.middle)])
         values = self.above[near][~self.taken[near]]
         if len(values) < len(self.around) / 4 or height - values.max() < _ISOLATION:
-            return
+            return False
         typical = np.median(values)
         spread = max(1.4826 * float(np.median(np.abs(values - typical))), _LEAST_SPREAD)
-        if height - typical >= threshold * spread:
-            self.spikes.append(place)
-            for side in (place, -place):
-                self.taken[tuple(((side + self.middle + self.core) % self.above.shape).T)] = True
+        if height - typical < threshold * spread:
+            return False
+        self.spikes.append(place)
+        for side in (place, -place):
+            self.taken[tuple(((side + self.middle + self.core) % self.above.shape).T)] = True
+        return True
 
 
-def _log_spectrum(image: np.ndarray, workers: int) -> np.ndarray:
-    """Return the logarithm of the magnitude of the half spectrum of an image under a window; it is not constant."""
-    values = image.astype(np.float64)
-    values -= values.mean()
-    values /= np.abs(values).max() or 1
-    for axis, n in enumerate(image.shape):
-        if n >= _SHORT:
-            angle = 2 * np.pi * (np.arange(n) + 0.5) / n
-            window = sum(term * np.cos(k * angle) for k, term in enumerate(_TERMS))
-            values *= window.reshape([-1 if a == axis else 1 for a in range(image.ndim)])
-    half = scipy.fft.rfft(values, workers=workers)
-    for axis in track(range(image.ndim - 1), "axes"):
-        # Axis by axis: the listener is asked in between.
-        half = scipy.fft.fft(half, axis=axis, overwrite_x=True, workers=workers)
-    height = np.abs(half)
-    # What the window itself leaves of the strongest frequency is no background to stand out from.
-    return np.log(np.maximum(height, _LEFT_BY_WINDOW * height.max())).astype(np.float32)
-
-
-def _unfolded(half: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the whole of a half spectrum with the zero frequency in the centre."""
-    shown = np.empty(shape, np.float32)
-    shown[..., : half.shape[-1]] = half
-    # The other half is its mirror image.
-    mirror = [-np.arange(n) % n for n in shape[:-1]]
-    last = shape[-1] - np.arange(half.shape[-1], shape[-1])
-    shown[..., half.shape[-1] :] = half[np.ix_(*mirror, last)]
-    return scipy.fft.fftshift(shown)
-
-
-def _peaks(above: np.ndarray, cores: Sequence[int]) -> np.ndarray:
-    """Return the places that are the highest of their core's surroundings."""
-    highest = above
-    for axis in track(range(above.ndim), "axes"):
-        size = min(2 * cores[axis] - 1, above.shape[axis])
-        highest = ndimage.maximum_filter1d(highest, size, axis=axis, mode="wrap")
-    return np.argwhere((above == highest) & (above > -np.inf))
-
-
-def _top(shown: np.ndarray, place: np.ndarray) -> tuple[int, ...]:
+def _top(half: np.ndarray, shape: tuple[int, ...], place: np.ndarray) -> np.ndarray:
     """Return the highest of a place and its neighbours: what is typical of a distance may move a peak by one."""
-    steps = np.stack(np.meshgrid(*[(-1, 0, 1)] * shown.ndim, indexing="ij"), -1).reshape(-1, shown.ndim)
-    near = (place + steps) % shown.shape
-    return tuple(near[shown[tuple(near.T)].argmax()].tolist())
+    steps = np.stack(np.meshgrid(*[(-1, 0, 1)] * len(shape), indexing="ij"), -1).reshape(-1, len(shape))
+    sizes = np.array(shape)
+    # As offsets in the order in which the spectrum is shown.
+    near = (place + steps + sizes // 2) % sizes - sizes // 2
+    return near[_spike_heights.heights_at(half, shape, near).argmax()]
 
 
 def _first_of_pair(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -233,27 +231,6 @@ def _first_of_pair(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         first |= open_ & ~own & (places[:, axis] > 0)
         open_ &= own
     return first | open_
-
-
-def _typical(shown: np.ndarray) -> np.ndarray:
-    """Return the median height at every frequency's distance from zero, in cycles per sample."""
-    square = np.zeros(shown.shape, np.float32)
-    for axis, n in enumerate(shown.shape):
-        offsets = ((np.arange(n) - n // 2) / n) ** 2
-        square += offsets.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(shown.ndim)])
-    ring = np.sqrt(square, out=square)
-    rings = min(_MOST_RINGS, max(8, max(shown.shape) // 4))
-    # The corners, beyond the highest frequency along an axis, are too small to be told apart.
-    ring = np.minimum(ring, 0.499, out=ring)
-    ring *= rings
-    # Some ten thousands tell; an odd step, as an even one would meet the same columns in every row.
-    sample = slice(None, None, max(1, shown.size >> 16) | 1)
-    number, heights = ring.ravel()[sample].astype(int), shown.ravel()[sample]
-    order = np.lexsort((heights, number))
-    count = np.bincount(number, minlength=rings)
-    used = np.flatnonzero(count)
-    middles = (np.cumsum(count) - count + count // 2)[used]
-    return np.interp(ring, used + 0.5, heights[order][middles]).astype(np.float32)
 
 
 def _surroundings(shape: tuple[int, ...], cores: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
