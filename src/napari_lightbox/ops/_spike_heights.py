@@ -143,7 +143,8 @@ def peaks(above: np.ndarray, cores: Sequence[int]) -> np.ndarray:
     # As wide as an axis has the same neighbours as a little wider.
     sizes = [2 * (min(2 * core - 1, n) // 2) + 1 for core, n in zip(cores, above.shape, strict=True)]
     halo = [sizes[0] // 2] + [0] * (above.ndim - 1)
-    slabs = _tiles.slabs(above.shape, SLAB)
+    # Thick ones: every slab is looked at together with its border.
+    slabs = _tiles.slabs(above.shape, 8 * SLAB)
     found: dict[int, np.ndarray] = {}
 
     def work(rows: slice) -> None:
