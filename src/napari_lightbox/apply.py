@@ -9,7 +9,7 @@ from . import remarks
 from .catalogue import Operation, operation
 from .errors import InputError
 from .geometry import Grid
-from .ops import _check, _tiles
+from .ops import _check, _regions, _tiles
 from .progress import track
 from .volume import Label, Volume, map_frames
 
@@ -458,7 +458,7 @@ def wrap(row: Operation, source: Volume, data: np.ndarray) -> Volume:
 
 def name_classes(row: Operation, data: np.ndarray) -> dict[int, Label]:
     """Name the values that occur, in all frames."""
-    values = [int(v) for v in np.unique(data) if v]
+    values = _regions.values_of(data).tolist()
     if values == [1]:
         return {1: Label(row.title)}
     return {v: Label(f"{row.title} {v}") for v in values}

@@ -109,7 +109,7 @@ class Operation:
         to, and ``choose(planes, **parameters)`` gives, from a stack of slices, for each the `Remarks` with what is
         chosen for it, so that the slices are treated alike.
     side_by_side : bool
-        Whether slices may be worked on by several threads at once, as the function uses one for a slice.
+        Whether slices may be worked on by several threads at once, one for each: the results are all of one type.
     names : callable, optional
         For a result of labels: ``names(input, result, parameters)``, with ``plane`` among these, gives their `Label`;
         after the title otherwise.
@@ -261,17 +261,56 @@ def half(size: int | tuple[int, ...]) -> int:
 _ROWS = (
     Operation(filters.median, "Median", "filter", halo=lambda p: half(p["size"])),
     Operation(filters.adaptive_median, "Adaptive median", "filter", halo=lambda p: half(p["max_size"])),
-    Operation(filters.minimum, "Minimum", "filter", halo=lambda p: half(p["size"])),
-    Operation(filters.maximum, "Maximum", "filter", halo=lambda p: half(p["size"])),
+    Operation(filters.minimum, "Minimum", "filter", halo=lambda p: half(p["size"]), side_by_side=True),
+    Operation(filters.maximum, "Maximum", "filter", halo=lambda p: half(p["size"]), side_by_side=True),
     Operation(filters.percentile, "Percentile", "filter", halo=lambda p: half(p["size"])),
-    Operation(filters.mean, "Mean", "filter", halo=lambda p: half(p["size"]), tolerance=1e-6),
-    Operation(filters.gaussian, "Gaussian blur", "filter", halo=lambda p: filters.gaussian_reach(**p), tolerance=1e-6),
-    Operation(filters.bias_correction, "Bias correction", "filter", tolerance=1e-5),
-    Operation(morphology.erosion, "Erosion", "filter", halo=lambda p: morphology.reach(**p), result="same"),
-    Operation(morphology.dilation, "Dilation", "filter", halo=lambda p: morphology.reach(**p), result="same"),
-    Operation(morphology.opening, "Opening", "filter", halo=lambda p: morphology.reach(**p, times=2), result="same"),
-    Operation(morphology.closing, "Closing", "filter", halo=lambda p: morphology.reach(**p, times=2), result="same"),
-    Operation(frequency.spectrum, "Spectrum", "visualize", planes=True, whole=True, result="spectrum", tolerance=1e-5),
+    Operation(filters.mean, "Mean", "filter", halo=lambda p: half(p["size"]), tolerance=1e-6, side_by_side=True),
+    Operation(
+        filters.gaussian,
+        "Gaussian blur",
+        "filter",
+        halo=lambda p: filters.gaussian_reach(**p),
+        tolerance=1e-6,
+        side_by_side=True,
+    ),
+    Operation(filters.bias_correction, "Bias correction", "filter", tolerance=1e-5, side_by_side=True),
+    Operation(
+        morphology.erosion, "Erosion", "filter", halo=lambda p: morphology.reach(**p), result="same", side_by_side=True
+    ),
+    Operation(
+        morphology.dilation,
+        "Dilation",
+        "filter",
+        halo=lambda p: morphology.reach(**p),
+        result="same",
+        side_by_side=True,
+    ),
+    Operation(
+        morphology.opening,
+        "Opening",
+        "filter",
+        halo=lambda p: morphology.reach(**p, times=2),
+        result="same",
+        side_by_side=True,
+    ),
+    Operation(
+        morphology.closing,
+        "Closing",
+        "filter",
+        halo=lambda p: morphology.reach(**p, times=2),
+        result="same",
+        side_by_side=True,
+    ),
+    Operation(
+        frequency.spectrum,
+        "Spectrum",
+        "visualize",
+        planes=True,
+        whole=True,
+        result="spectrum",
+        tolerance=1e-5,
+        side_by_side=True,
+    ),
     Operation(
         frequency.notch,
         "Notch filter",
@@ -291,13 +330,13 @@ _ROWS = (
         tolerance=1e-5,
         side_by_side=True,
     ),
-    Operation(perturb.gaussian_noise, "Perturb: Gaussian noise", "filter"),
-    Operation(perturb.rician_noise, "Perturb: Rician noise", "filter"),
-    Operation(perturb.poisson_noise, "Perturb: Poisson noise", "filter"),
-    Operation(perturb.salt_and_pepper, "Perturb: salt and pepper", "filter"),
-    Operation(perturb.periodic_noise, "Perturb: periodic noise", "filter", tolerance=1e-6),
-    Operation(perturb.bias_field, "Perturb: bias field", "filter", tolerance=1e-6),
-    Operation(perturb.intensity, "Perturb: shift, scale, gamma", "filter", tolerance=1e-6),
+    Operation(perturb.gaussian_noise, "Perturb: Gaussian noise", "filter", side_by_side=True),
+    Operation(perturb.rician_noise, "Perturb: Rician noise", "filter", side_by_side=True),
+    Operation(perturb.poisson_noise, "Perturb: Poisson noise", "filter", side_by_side=True),
+    Operation(perturb.salt_and_pepper, "Perturb: salt and pepper", "filter", side_by_side=True),
+    Operation(perturb.periodic_noise, "Perturb: periodic noise", "filter", tolerance=1e-6, side_by_side=True),
+    Operation(perturb.bias_field, "Perturb: bias field", "filter", tolerance=1e-6, side_by_side=True),
+    Operation(perturb.intensity, "Perturb: shift, scale, gamma", "filter", tolerance=1e-6, side_by_side=True),
     Operation(perturb.thick_slices, "Perturb: thick slices", "filter", tolerance=1e-6),
     Operation(perturb.missing_slices, "Perturb: missing slices", "filter", tolerance=1e-6),
     Operation(perturb.motion_ghost, "Perturb: motion ghost", "filter", tolerance=1e-5),
@@ -329,7 +368,7 @@ _ROWS = (
         result="labels",
         names=components.component_names,
     ),
-    Operation(components.fill_holes, "Fill holes", "segment", result="same"),
+    Operation(components.fill_holes, "Fill holes", "segment", result="same", side_by_side=True),
     Operation(distance.distance_transform, "Distance transform", "segment", result="distances", tolerance=1e-6),
 )
 

@@ -1,5 +1,6 @@
 """Cutting volumes down, adding a border, and mirroring their contents: whole voxels, nothing is interpolated."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ Lengths = Annotated[tuple[float, float, float], {"order": "zyx", "min": 0, "max"
 OptionalLengths = Annotated[tuple[float, float, float] | None, {"order": "zyx", "min": 0, "max": 10000}]
 _AXES = ("left-right", "anterior-posterior", "superior-inferior")
 _SLAB = 1 << 23
+_PART = 1 << 20
 # Share of a voxel that is float noise.
 _NOISE = 1e-6
 
@@ -239,17 +241,32 @@ def pad(
 
     def one_frame(frame: Volume) -> Volume:
         data = _check.image(frame.data, "volume", dims=(3,))
-        index = [_tiles.border_index(a, b, n, border) for (a, b), n in zip(spans, data.shape, strict=True)]
-        result = np.empty(target.shape, data.dtype)
-        filling = value(data) if border == "constant" else None
-        for slab in track(_tiles.slabs(target.shape, _SLAB), "slabs"):
-            result[slab] = data[np.ix_(index[0][slab], index[1], index[2])]
-            if filling is not None:
-                for axis, places in enumerate((index[0][slab], index[1], index[2])):
-                    np.moveaxis(result[slab], axis, 0)[places < 0] = filling
-        return frame.replace(data=result, grid=target)
+        return frame.replace(data=_continued(data, spans, border, value), grid=target)
 
     return map_frames(one_frame, volume)
+
+
+def _continued(data: np.ndarray, spans: list[tuple[int, int]], border: str, value: Callable) -> np.ndarray:
+    """Return the voxels from the first to the second index of each span, which may lie outside."""
+    index = [_tiles.border_index(a, b, n, border) for (a, b), n in zip(spans, data.shape, strict=True)]
+    result = np.empty([len(i) for i in index], data.dtype)
+    filling = value(data) if border == "constant" else None
+    inner = tuple(slice(-a, n - a) for (a, _), n in zip(spans[1:], data.shape[1:], strict=True))
+
+    def work(slab: slice) -> None:
+        planes = index[0][slab]
+        if filling is None:
+            result[slab] = data[np.ix_(planes, index[1], index[2])]
+            return
+        part, known = result[slab], np.flatnonzero(planes >= 0)
+        part[...] = filling
+        if len(known):
+            first, last = known[0], known[-1] + 1
+            # Those that are known are neighbours: slices copy faster than indices.
+            part[(slice(first, last), *inner)] = data[planes[first] : planes[first] + last - first]
+
+    _tiles.run(work, _tiles.slabs(result.shape, _PART), "slabs")
+    return result
 
 
 def _added(grid: Grid, lengths, name: str, unit: str) -> np.ndarray:

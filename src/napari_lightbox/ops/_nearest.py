@@ -11,10 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..progress import track
 from . import _ball, _lines, _tiles
 
 _FAR = 1 << 62
 _SLAB = 1 << 19
+_THICK = 1 << 23
 # Parts of the square of the smallest spacing in which squares of distances are counted: 2 ** this, if there is room.
 _FINEST = 30
 
@@ -55,19 +57,26 @@ def nearest(
         rank[(state >> rank_bits) > limit] = 0
         return table[rank]
 
-    state = _states(labels, values)
     if not any(reach):
         return labels.copy()
-    return _lines.passes(
-        state,
-        [2 * r + 1 for r in reach],
-        "nearest",
-        lambda axis: _lowest([k * k * units[axis] << rank_bits for k in range(reach[axis] + 1)]),
-        dtype=labels.dtype,
-        between=state.dtype,
-        inner=state.dtype,
-        finish=finish,
-    )
+    result = np.empty(labels.shape, labels.dtype)
+    # A slab and what lies within reach of it at a time: states take eight bytes a voxel.
+    thick = max(_THICK // max(1, labels[:1].size), 2 * reach[0], 1)
+    for first in track(range(0, len(labels), thick), "slabs"):
+        low, high = max(0, first - reach[0]), min(len(labels), first + thick + reach[0])
+        state = _states(labels[low:high], values)
+        found = _lines.passes(
+            state,
+            [2 * r + 1 for r in reach],
+            "nearest",
+            lambda axis: _lowest([k * k * units[axis] << rank_bits for k in range(reach[axis] + 1)]),
+            dtype=labels.dtype,
+            between=state.dtype,
+            inner=state.dtype,
+            finish=finish,
+        )
+        result[first : first + thick] = found[first - low : first - low + thick]
+    return result
 
 
 def _states(labels: np.ndarray, values: np.ndarray) -> np.ndarray:

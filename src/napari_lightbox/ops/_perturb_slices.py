@@ -234,11 +234,14 @@ def motion_ghost(
     lines = np.moveaxis(data, axis, -1)
     result = np.empty(data.shape, data.dtype)
     out = np.moveaxis(result, axis, -1)
-    for slab in track(_tiles.slabs(lines.shape, _LINES), "slabs"):
+
+    def work(slab: slice) -> None:
         # Scaled down, as sums of the largest numbers overflow.
         spectrum = np.fft.fft(lines[slab] / size - floor / size, axis=-1)
         with np.errstate(over="ignore"):
             out[slab] = into(np.abs(np.fft.ifft(spectrum * phase, axis=-1)) * size + floor, lines[slab])
+
+    _tiles.run(work, _tiles.slabs(lines.shape, _LINES), "slabs")
     return volume.replace(data=result)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import ndimage
 
+from ..progress import track
 from . import _ball, _nearest, _tiles
 
 _SLAB = 1 << 20
@@ -48,14 +49,14 @@ def values_of(labels: np.ndarray) -> np.ndarray:
     found: list[np.ndarray] = []
 
     def look(slab: slice) -> None:
-        part = labels[slab]
-        if part.dtype.itemsize == 1:
-            counts = np.bincount(part.reshape(-1).view(np.uint8), minlength=256)
-            found.append(np.flatnonzero(counts).astype(np.uint8).view(part.dtype))
+        flat = labels[slab].reshape(-1)
+        # Neighbours are mostly alike: a voxel for each change is enough, and sorted far sooner.
+        flat = np.append(flat[:1], flat[1:][flat[1:] != flat[:-1]])
+        if flat.dtype.itemsize == 1:
+            counts = np.bincount(flat.view(np.uint8), minlength=256)
+            found.append(np.flatnonzero(counts).astype(np.uint8).view(flat.dtype))
         else:
-            # Neighbours are mostly alike: a voxel for each change is enough, and sorted far sooner.
-            flat = part.reshape(-1)
-            found.append(np.unique(flat[np.append(True, flat[1:] != flat[:-1])]))
+            found.append(np.unique(flat))
 
     _tiles.run(look, _tiles.slabs(labels.shape, _SLAB), "slabs")
     values = np.unique(np.concatenate(found))
@@ -134,18 +135,47 @@ def _where(test: Callable[[slice], np.ndarray], labels: np.ndarray) -> np.ndarra
 
 def _extent(labels: np.ndarray) -> Box:
     """Return the box of all labels."""
-    return ndimage.find_objects((labels != 0).view(np.uint8))[0]
+    seen: list[tuple[slice, list[np.ndarray]]] = []
+
+    def look(slab: slice) -> None:
+        inside = labels[slab] != 0
+        flat = inside.any(axis=0)
+        along = [inside.any(axis=tuple(range(1, inside.ndim)))]
+        along += [flat.any(axis=tuple(a for a in range(flat.ndim) if a != axis)) for axis in range(flat.ndim)]
+        seen.append((slab, along))
+
+    _tiles.run(look, _tiles.slabs(labels.shape, _SLAB), "slabs")
+    box = []
+    for axis in range(labels.ndim):
+        places = [along[axis] for _, along in sorted(seen, key=lambda one: one[0].start)]
+        where = np.flatnonzero(np.concatenate(places) if axis == 0 else np.logical_or.reduce(places))
+        box.append(slice(int(where[0]), int(where[-1]) + 1))
+    return tuple(box)
 
 
 def boxes(labels: np.ndarray, values: np.ndarray) -> list[Box]:
     """Return the box of every label of `values` (increasing)."""
-    ranks = np.zeros(labels.shape, np.int32)
+    found: list[Box | None] = [None] * len(values)
+    # A few thick slabs: in each, every label is asked for.
+    for slab in track(_tiles.slabs(labels.shape, max(_SLAB, labels.size // 8)), "slabs"):
+        part, ranks = labels[slab], np.zeros(labels[slab].shape, np.int32)
 
-    def rank(slab: slice) -> None:
-        ranks[slab] = np.where(labels[slab] == 0, 0, np.searchsorted(values, labels[slab]) + 1)
+        def rank(piece: slice, part=part, ranks=ranks) -> None:
+            ranks[piece] = np.where(part[piece] == 0, 0, np.searchsorted(values, part[piece]) + 1)
 
-    _tiles.run(rank, _tiles.slabs(labels.shape, _SLAB), "slabs")
-    return ndimage.find_objects(ranks, len(values))
+        _tiles.run(rank, _tiles.slabs(part.shape, _SLAB // 4), "slabs")
+        for index, here in enumerate(ndimage.find_objects(ranks, len(values))):
+            if here is not None:
+                first = slice(here[0].start + slab.start, here[0].stop + slab.start)
+                found[index] = _joined(found[index], (first, *here[1:]))
+    return found
+
+
+def _joined(box: Box | None, other: Box) -> Box:
+    """Return the box of two boxes."""
+    if box is None:
+        return other
+    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, other, strict=True))
 
 
 def _padded(box: Box, margin: Sequence[int], shape: Sequence[int]) -> Box:

@@ -1,6 +1,7 @@
 """Filters in tiles: blocks with their surroundings, worked on side by side, with progress and cancel between them."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from ..progress import report, track
 Block = tuple[slice, ...]
 # Seconds after which the listener is asked again, even if no part is done.
 _PATIENCE = 0.2
+# Threads that work on a part already: what they run, they run alone.
+_within = threading.local()
 _only: ContextVar[tuple[int, int, tuple[int, ...]] | None] = ContextVar("lightbox_only", default=None)
 
 
@@ -130,17 +133,17 @@ def slabs(shape: Sequence[int], voxels: int) -> list[slice]:
 def run(work: Callable[[Block], None], parts: Sequence, description: str) -> None:
     """Call `work` on every part, in several threads where there are several parts.
 
-    The parts may be worked on in any order. When one fails or the listener cancels, those that have not begun are
-    dropped, and the error is raised when those that run have ended.
+    The parts may be worked on in any order; a part that is cut again is worked on by its own thread. When one fails or
+    the listener cancels, those that have not begun are dropped, and the error is raised when those that run have ended.
     """
-    count = min(workers(), len(parts))
+    count = 1 if getattr(_within, "part", False) else min(workers(), len(parts))
     if count <= 1:
         for part in track(parts, description):
             work(part)
         return
     todo, waiting, finished = iter(parts), set(), 0
     report(description, 0, len(parts))
-    with ThreadPoolExecutor(count) as pool:
+    with ThreadPoolExecutor(count, initializer=setattr, initargs=(_within, "part", True)) as pool:
         try:
             while finished < len(parts):
                 # A short queue: nothing long to set up, and little to drop on cancel.

@@ -11,6 +11,8 @@ from ._interpolation import UPWARD, coefficients, store
 
 # Output voxels of a part: some hundredths of a second.
 _PART = 1 << 17
+# Planes of a stack that one thread fetches from the same places.
+_TOGETHER = 32
 Find = Callable[[tuple[slice, ...]], np.ndarray]
 
 
@@ -79,11 +81,57 @@ def pull_planes(data: np.ndarray, across: int, find: Find, order: str, fill: flo
     _require(not all(outside.all() for _, _, outside in found))
 
     def work(part: tuple) -> None:
-        index, (block, places, outside) = part
-        _write(planes[index], places, outside, order, fill, out[(index, *block)])
+        some, (block, places, outside) = part
+        if order == "linear" and some.stop - some.start > 1:
+            linear = _Linear(places, outside, planes.shape[1:])
+            for index in range(some.start, some.stop):
+                linear.write(planes[index], fill, out[(index, *block)])
+            return
+        for index in range(some.start, some.stop):
+            _write(planes[index], places, outside, order, fill, out[(index, *block)])
 
-    _tiles.run(work, [(index, part) for index in range(len(planes)) for part in found], "tiles")
+    stacks = _tiles.slabs((len(planes), 1), _TOGETHER if order == "linear" else 1)
+    _tiles.run(work, [(some, part) for some in stacks for part in found], "tiles")
     return result
+
+
+class _Linear:
+    """Linear interpolation at the same places of many planes: neighbours and weights are worked out once.
+
+    The sums are those of `scipy.ndimage.map_coordinates`, in its order.
+    """
+
+    def __init__(self, places: np.ndarray, outside: np.ndarray, shape: tuple[int, int]) -> None:
+        self.outside = outside
+        self.corners: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        pairs = []
+        for place, length in zip(np.where(outside, 0.0, places), shape, strict=True):
+            low = np.floor(place)
+            # As weights that add up to 1 when rounded.
+            first = 1 - (place - low)
+            low = low.astype(np.intp)
+            near = (np.clip(low + step, 0, length - 1) for step in (0, 1))
+            pairs.append(tuple(zip(near, (first, 1 - first), strict=True)))
+        for row, down in pairs[0]:
+            for column, over in pairs[1]:
+                self.corners.append((row * shape[1] + column, down, over))
+
+    def write(self, plane: np.ndarray, fill: float, out: np.ndarray) -> None:
+        """Interpolate a plane into `out`."""
+        if self.outside.all():
+            out[...] = fill
+            return
+        flat, total = plane.ravel(), np.zeros(out.shape)
+        for index, down, over in self.corners:
+            part = flat.take(index).astype(np.float64, copy=False)
+            with np.errstate(over="ignore", invalid="ignore"):
+                part *= down
+                part *= over
+                total += part
+        kind = _check.float_type(out.dtype)
+        with np.errstate(over="ignore"):
+            store(total.astype(kind, copy=False), out, within=True)
+        out[self.outside] = fill
 
 
 def _require(something: bool) -> None:
