@@ -12,7 +12,7 @@ from ._interpolation import UPWARD, coefficients, store
 # Output voxels of a part: some hundredths of a second.
 _PART = 1 << 17
 # Planes of a stack that one thread fetches from the same places.
-_TOGETHER = 32
+_TOGETHER = 8
 Find = Callable[[tuple[slice, ...]], np.ndarray]
 
 

@@ -1,6 +1,7 @@
 """Connected components of labels, and the holes in them."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -104,16 +105,19 @@ def component_names(source: Volume, result: Volume, values: Mapping[str, Any]) -
     """
     if result.frame_count > 1 or _slices(result, values.get("plane")) > 1:
         return {value: Label(f"component {value}") for value in np.flatnonzero(_tally(source, result)[0]).tolist()}
-    counts, parents = _tally(source, result)
+    counts, parents = (found.tolist() for found in _tally(source, result))
+    size = _size_in(result)
     of_label: dict[int, int] = {}
     names = {}
-    for value in np.flatnonzero(counts).tolist():
-        label = source.labels.get(int(parents[value])) if values.get("separate_labels", True) else None
+    for value, voxels in enumerate(counts):
+        if not voxels:
+            continue
+        label = source.labels.get(parents[value]) if values.get("separate_labels", True) else None
         word = label.name if label else "component"
         number = value
         if label:
-            number = of_label[int(parents[value])] = of_label.get(int(parents[value]), 0) + 1
-        names[value] = Label(f"{word} {number}{_size(counts[value], result)}")
+            number = of_label[parents[value]] = of_label.get(parents[value], 0) + 1
+        names[value] = Label(f"{word} {number}{size(voxels)}")
     return names
 
 
@@ -139,14 +143,22 @@ def _tally(source: Volume, result: Volume) -> tuple[np.ndarray, np.ndarray]:
     return counts, parents
 
 
-def _size(voxels: int, volume: Volume) -> str:
+def _size_in(volume: Volume) -> Callable[[int], str]:
+    """Return what says a number of voxels of a volume as people do."""
     if not volume.meta.get("spacing_known", True):
-        return f" ({voxels} voxels)"
+        return lambda voxels: f" ({voxels} voxels)"
     unit = np.array(volume.grid.spacing)
     if volume.is_2d:
-        return f" ({voxels * np.prod(np.delete(unit, volume.grid.spatial_shape.index(1))):.3g} mm2)"
-    millilitres = voxels * float(np.prod(unit)) / 1000
-    return f" ({millilitres:.1f} ml)" if millilitres >= 10 else f" ({millilitres:.2g} ml)"
+        square = float(np.prod(np.delete(unit, volume.grid.spatial_shape.index(1))))
+        return lambda voxels: f" ({voxels * square:.3g} mm2)"
+    cube = float(np.prod(unit))
+
+    @functools.cache  # most are of few voxels
+    def say(voxels: int) -> str:
+        millilitres = voxels * cube / 1000
+        return f" ({millilitres:.1f} ml)" if millilitres >= 10 else f" ({millilitres:.2g} ml)"
+
+    return say
 
 
 def _rank(connectivity: int | None, ndim: int) -> int:
