@@ -6,7 +6,6 @@ from itertools import product
 import numpy as np
 from numpy.polynomial import legendre
 
-from ..progress import track
 from . import _tiles
 from ._perturb_random import normal
 
@@ -42,7 +41,22 @@ def field_on(shape: tuple[int, ...], order: int, seed: int) -> Callable[[slice],
     def raw(slab: slice) -> np.ndarray:
         return np.tensordot(axes[0][slab], later, (1, 0))
 
-    ends = [(part.min(), part.max()) for part in map(raw, track(_tiles.slabs(shape, _SLAB), "slabs"))]
+    ends: list[tuple[float, float]] = []
+
+    def look(slab: slice) -> None:
+        part = raw(slab)
+        ends.append((part.min(), part.max()))
+
+    _tiles.run(look, _tiles.slabs(shape, _SLAB), "slabs")
     low, high = min(e[0] for e in ends), max(e[1] for e in ends)
     middle, half = (low + high) / 2, (high - low) / 2
-    return lambda slab: (raw(slab) - middle) / half if half > 0 else np.zeros_like(raw(slab))
+
+    def field(slab: slice) -> np.ndarray:
+        found = raw(slab)
+        if half <= 0:
+            return np.zeros_like(found)
+        found -= middle
+        found /= half
+        return found
+
+    return field

@@ -50,12 +50,17 @@ def uniform(seed: int, stream: int, start: int, count: int) -> np.ndarray:
     bits = np.random.PCG64(np.random.SeedSequence([seed, stream]))
     bits.advance(start)
     # With a bit more the largest number would be rounded to 1.
-    return ((bits.random_raw(count) >> np.uint64(12)) + 0.5) * 2.0**-52
+    raw = bits.random_raw(count)
+    raw >>= np.uint64(12)
+    found = raw + 0.5
+    found *= 2.0**-52
+    return found
 
 
 def normal(seed: int, stream: int, start: int, count: int) -> np.ndarray:
     """Return the numbers of the voxels from `start` on, with mean 0 and standard deviation 1."""
-    return ndtri(uniform(seed, stream, start, count))
+    chance = uniform(seed, stream, start, count)
+    return ndtri(chance, out=chance)
 
 
 def poisson(chance: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -133,7 +138,8 @@ def into(values: np.ndarray, like: np.ndarray) -> np.ndarray:
         info = np.iinfo(like.dtype)
         # The largest float that is no larger: 2 ** 63 itself is too large for int64.
         high = np.nextafter(float(info.max), 0) if float(info.max) > info.max else float(info.max)
-        return np.clip(np.rint(values), float(info.min), high).astype(like.dtype)
+        whole = np.rint(values)
+        return np.clip(whole, float(info.min), high, out=whole).astype(like.dtype)
     most = float(np.finfo(like.dtype).max)
     return np.where(np.isfinite(like), np.clip(values, -most, most).astype(like.dtype), like)
 

@@ -343,7 +343,14 @@ def bias_field(
         return image.copy()
     field = field_on(image.shape, order, seed)
     row = int(np.prod(image.shape[1:], dtype=np.int64))
-    return changed(image, lambda v, start: v * (1 + strength * field(slice(start // row, start // row + len(v)))))
+
+    def change(values: np.ndarray, start: int) -> np.ndarray:
+        factor = field(slice(start // row, start // row + len(values)))
+        factor *= strength
+        factor += 1
+        return np.multiply(values, factor, out=factor)
+
+    return changed(image, change)
 
 
 def intensity(
