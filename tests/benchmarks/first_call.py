@@ -83,6 +83,9 @@ def once(name: str, shape: tuple[int, int, int], wait: bool) -> None:
         building = [one for variants in kernels for one in variants._building.values()]
         return bool(building) and all(one.over.is_set() for one in building)
 
+    def pending() -> bool:
+        return any(not one.over.is_set() for variants in kernels for one in variants._building.values())
+
     heart, began = Heartbeat(), time.perf_counter()
     dock, start, running = operation_job(viewer, name)
     kernels = [variants for variants, _ in _ready._usual.get(name, ())]
@@ -94,7 +97,7 @@ def once(name: str, shape: tuple[int, int, int], wait: bool) -> None:
         gap, made = heart.worst, time.perf_counter() - began
     served, pressed = count_served(_ready, MEANWHILE.get(name, "the plain way")), time.perf_counter()
     start()
-    while (done is None or made is None) and time.perf_counter() - began < 300:
+    while (done is None or pending()) and time.perf_counter() - began < 300:
         spin(0.01)
         if made is None and ready():
             made = time.perf_counter() - began
