@@ -50,15 +50,17 @@ def log_magnitude(image: np.ndarray) -> np.ndarray:
         packed[:, columns] = _along_lines(scipy.fftpack.rfft, image[:, columns], real)
 
     def show(numbers: slice) -> None:
-        for number in range(numbers.start, numbers.stop):
-            if number == 0 or 2 * number == length:
-                plane = packed[0 if number == 0 else -1].astype(np.result_type(real, np.complex64))
-            else:
-                plane = packed[2 * number - 1] + 1j * packed[2 * number]
-            plane = np.log1p(np.abs(scipy.fft.fftn(plane, overwrite_x=True)))
-            result[(number + length // 2) % length] = plane[np.ix_(*centred)]
-            if 0 < 2 * number < length:
-                result[length // 2 - number] = plane[np.ix_(*mirrored)]
+        first, stop = numbers.start, numbers.stop
+        planes = np.zeros((stop - first, *shape[1:]), np.result_type(real, np.complex64))
+        if first == 0 or 2 * first == length:
+            planes.real = packed[:1] if first == 0 else packed[-1:]
+        else:
+            planes.real, planes.imag = packed[2 * first - 1 : 2 * stop - 2 : 2], packed[2 * first : 2 * stop : 2]
+        planes = np.log1p(np.abs(scipy.fft.fftn(planes, axes=range(1, len(shape)), overwrite_x=True)))
+        number = np.arange(first, stop)
+        result[(number + length // 2) % length] = planes[np.ix_(number - first, *centred)]
+        paired = number[(number > 0) & (2 * number < length)]
+        result[length // 2 - paired] = planes[np.ix_(paired - first, *mirrored)]
 
     _tiles.run(forward, _tiles.slabs((shape[1], length, *shape[2:]), _PART), "columns")
     _tiles.run(show, _numbers(shape, _PART), "planes")

@@ -89,12 +89,17 @@ def poisson(chance: np.ndarray, mean: np.ndarray) -> np.ndarray:
 def _small_counts(chance: np.ndarray, mean: np.ndarray) -> np.ndarray:
     found = np.zeros(len(mean))
     term = np.exp(-mean)
-    below = term.copy()
+    below, open_ = term.copy(), np.arange(len(mean))
     for count in range(1, _LAST):
         wanting = below < chance
-        if not wanting.any():
+        left = np.count_nonzero(wanting)
+        if not left:
             break
-        found += wanting
+        if 4 * left < 3 * len(open_):
+            # Those that are done need no further look.
+            open_, chance, mean, term, below = (a[wanting] for a in (open_, chance, mean, term, below))
+            wanting = np.ones(left, bool)
+        found[open_] += wanting
         term *= mean / count
         below += term
     return found
