@@ -4,7 +4,7 @@ The number of a voxel depends on the seed and on the voxel's place alone: not on
 on, the number of threads, or the version of numpy (the raw stream of PCG64 is fixed; its distributions are not).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.special import ndtri
@@ -14,6 +14,8 @@ from . import _check, _tiles
 
 # Voxels that are worked on at a time.
 _SLAB = 1 << 18
+# Numbers that are drawn at a time.
+_PIECE = 1 << 15
 # Mean of a Poisson distribution from which on its quantiles are taken from their expansion, and where noise is lost.
 _MANY, _COUNTLESS = 30.0, 1e15
 # Count that no number of the stream reaches at a mean below that.
@@ -49,12 +51,20 @@ def uniform(seed: int, stream: int, start: int, count: int) -> np.ndarray:
     """
     bits = np.random.PCG64(np.random.SeedSequence([seed, stream]))
     bits.advance(start)
-    # With a bit more the largest number would be rounded to 1.
-    raw = bits.random_raw(count)
-    raw >>= np.uint64(12)
-    found = raw + 0.5
-    found *= 2.0**-52
+    found = np.empty(count)
+    for part in _pieces(found):
+        raw = bits.random_raw(len(part))
+        raw >>= np.uint64(12)
+        # With a bit more the largest number would be rounded to 1.
+        np.add(raw, 0.5, out=part)
+        part *= 2.0**-52
     return found
+
+
+def _pieces(numbers: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield a row of numbers in pieces that stay in a core's cache, with what is made of them."""
+    for first in range(0, len(numbers), _PIECE):
+        yield numbers[first : first + _PIECE]
 
 
 def normal(seed: int, stream: int, start: int, count: int) -> np.ndarray:
@@ -76,14 +86,20 @@ def poisson(chance: np.ndarray, mean: np.ndarray) -> np.ndarray:
     [0.0, 2.0, 6.0, 1000.0]
     """
     found = mean.astype(float)
-    large = (mean >= _MANY) & (mean < _COUNTLESS)
-    z, root = ndtri(chance[large]), np.sqrt(mean[large])
-    square = z * z
-    counts = np.floor(mean[large] + root * z + (2 + square) / 6 - z * (2 + square) / (72 * root))
-    found[large] = np.maximum(counts, 0)
-    small = mean < _MANY
-    found[small] = _small_counts(chance[small], mean[small])
+    for part, likely in zip(_pieces(found), _pieces(chance), strict=True):
+        large = (part >= _MANY) & (part < _COUNTLESS)
+        small = part < _MANY
+        counts = _small_counts(likely[small], part[small]) if small.any() else 0.0
+        part[large] = _large_counts(likely[large], part[large])
+        part[small] = counts
     return found
+
+
+def _large_counts(chance: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    z, root = ndtri(chance), np.sqrt(mean)
+    square = z * z
+    counts = np.floor(mean + root * z + (2 + square) / 6 - z * (2 + square) / (72 * root))
+    return np.maximum(counts, 0, out=counts)
 
 
 def _small_counts(chance: np.ndarray, mean: np.ndarray) -> np.ndarray:
