@@ -13,6 +13,8 @@ from . import _tiles
 
 # Bytes of the buffer of a chunk; a kernel uses up to three of them.
 _CHUNK = 1 << 20
+# Voxels of a slab, where there are slabs.
+_THICK = 1 << 23
 # Chunks that one thread is handed at a time: some milliseconds of work.
 _TOGETHER = 4
 
@@ -61,13 +63,21 @@ def passes(
     if not axes:
         result[...] = image
         return result
-    kept = result if between == dtype or len(axes) == 1 else np.empty(image.shape, between)
-    source = image
-    for axis in axes:
-        last = axis == axes[-1]
-        target = result if last else kept
-        _along(source, target, axis, sizes[axis] // 2, mode, kernel(axis), inner, finish if last else None)
-        source = target
+    apart = between != dtype and len(axes) > 1
+    # A slab at a time where numbers between two passes need an array of their own; "wrap" looks at the other end.
+    thick = len(image) if not apart or mode == "wrap" else max(_THICK // max(1, image[:1].size), sizes[0], 1)
+    for first in range(0, len(image), thick):
+        stop, reach = min(first + thick, len(image)), sizes[0] // 2
+        source = image[max(0, first - reach) : stop + reach]
+        kept = np.empty(source.shape, between) if apart else result
+        for axis in axes:
+            last = axis == axes[-1]
+            target = result[first:stop] if last else kept
+            _along(source, target, axis, sizes[axis] // 2, mode, kernel(axis), inner, finish if last else None)
+            source = target
+            if axis == 0 and apart:
+                # Beyond its border a slab is only looked at along this axis.
+                source = kept = kept[first - max(0, first - reach) :][: stop - first]
     return result
 
 
