@@ -154,6 +154,19 @@ def test_a_long_answer_is_left_at_once_and_the_network_stops_at_its_next_functio
     assert ended == ["stopped"]
 
 
+def test_a_process_that_ends_lets_answers_that_were_left_come_to_their_end(heard):
+    go_on = threading.Event()
+
+    def look():
+        raise Cancelled
+
+    with pytest.raises(Cancelled), leavable(lambda _: go_on.wait(30), look) as ask:
+        ask(None)
+    threading.Timer(0.3, go_on.set).start()
+    asking._wait_for_all()
+    assert all(thread.name != "lightbox-network" for thread in threading.enumerate())
+
+
 @pytest.mark.parametrize("short", [0.0, 100.0], ids=["in the other thread", "here"])
 def test_answers_and_errors_come_back_and_only_the_asker_tells_progress(monkeypatch, short):
     monkeypatch.setattr(asking, "_SHORT", short)

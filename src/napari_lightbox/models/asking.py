@@ -8,11 +8,13 @@ A network that answers within a second is asked in the thread of the work, and s
 cancel: that thread's memory and its OpenMP threads are warm already, which saves small networks a tenth of their time.
 """
 
+import atexit
 import ctypes
 import queue
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -29,7 +31,10 @@ Item = TypeVar("Item")
 _LOOK_EVERY = 0.2  # seconds
 # An answer that took no longer is waited for.
 _SHORT = 1.0  # seconds
+# What a process that ends waits for at most.
+_LAST = 20.0  # seconds
 _END = object()
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 # Of OpenMP's omp_pause_resource: threads end, what was set stays.
 _SOFTLY = 1
 
@@ -104,10 +109,12 @@ class Away:
         if self._questions is None:
             self._questions = queue.SimpleQueue()
             work = (_answer_all, self._questions, self._stopped)
-            # A daemon: a process that ends does not wait for an answer that nobody wants.
+            # A daemon: a process that ends waits for an answer that nobody wants a while only, see `_wait_for_all`.
             # A copy: that of a thread which is still about to end cannot be entered by another.
             run = self._context.copy().run
-            threading.Thread(target=run, args=work, name="lightbox-network", daemon=True).start()
+            thread = threading.Thread(target=run, args=work, name="lightbox-network", daemon=True)
+            _threads.add(thread)
+            thread.start()
         answers: queue.SimpleQueue = queue.SimpleQueue()
         self._questions.put((function, given, answers))
         del given
@@ -158,6 +165,14 @@ def leavable(network: Callable[[Any], Any], look: Callable[[], None]) -> Iterato
         yield away
     finally:
         away.leave()
+
+
+@atexit.register
+def _wait_for_all() -> None:
+    """Let answers that were left come to their end: Python aborts where a thread comes back to it too late."""
+    until = time.monotonic() + _LAST
+    for thread in list(_threads):
+        thread.join(max(0.0, until - time.monotonic()))
 
 
 def _next(items: Iterator[Item]) -> Item | object:
