@@ -34,7 +34,7 @@ def scan(shape=(14, 20, 24), spacing=(2.0, 1.1, 1.0), *, direction=None, empty=T
     if empty:
         data[:2] = data[:, -3:] = data[:, :, :4] = 0
     grid = Grid.from_spacing(spacing, shape, (5, -7, 11), direction)
-    return Volume(data.astype(np.float32), grid, name="scan")
+    return Volume(data.astype(np.float32), grid, name="scan", meta={"modality": "CT"})
 
 
 def known_folder(folder, *, limits=(0.0,), labels=TWO, shift=0, mirror=None, dims=3, dataset=None, **of_plans):
@@ -227,7 +227,7 @@ def test_logits_too_large_for_half_precision_are_refused(tmp_path):
 
 
 def test_masked_z_scores_and_regions(tmp_path):
-    image = scan(spacing=(1, 1, 1))
+    image = scan(spacing=(1, 1, 1)).replace(meta={"modality": "MR"})
     image.data[7, 10:12, 12:14] = 0  # a hole, which counts as inside
     labels = {"background": 0, "all": [1, 2], "bright": [2], "ignore": 3}
     dataset = folders.make_dataset(labels, ("MR",), regions_class_order=[1, 2])
@@ -250,7 +250,7 @@ def test_every_frame_is_cropped_for_itself(tmp_path):
     frames = [scan(spacing=(1.5, 1, 1), seed=n, empty=n > 0) for n in range(3)]
     frames[2].data[:] = 0
     grid = frames[0].grid.with_frames(Frames("time", (0.0, 1.0, 2.0), "s"))
-    together = Volume(np.stack([f.data for f in frames]), grid, name="scan")
+    together = Volume(np.stack([f.data for f in frames]), grid, name="scan", meta={"modality": "CT"})
     model = models.load(known_folder(tmp_path / "m"))
     found = models.predict(together, model).labels.data
     assert not found[2].any()
@@ -316,7 +316,10 @@ def test_the_command_line_runs_a_folder(tmp_path, capsys):
     affine = np.diag([-1.0, -1.1, 2.0, 1.0])
     nibabel.save(nibabel.Nifti1Image(np.transpose(image.data, (2, 1, 0)), affine), tmp_path / "scan.nii.gz")
     out = ["--out", str(tmp_path / "out"), "--read-as", "image"]
-    assert main(["predict", str(folder), str(tmp_path / "scan.nii.gz"), *out]) == 0
+    # No NIfTI file says that it is CT, and nothing in this one is below 0.
+    assert main(["predict", str(folder), str(tmp_path / "scan.nii.gz"), *out]) == 1
+    assert "are not Hounsfield units" in capsys.readouterr().err
+    assert main(["predict", str(folder), str(tmp_path / "scan.nii.gz"), *out, "--force"]) == 0
     (made,) = (tmp_path / "out").glob("*.nii.gz")
     assert made.name == "scan_Dataset001_MadeUp-3d_fullres.nii.gz"
     assert np.allclose(nibabel.load(made).affine, affine)

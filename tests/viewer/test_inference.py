@@ -90,7 +90,7 @@ def run(panel, qtbot):
     before = len(panel.viewer.layers)
     panel.run_button.click()
     assert panel.bar.running, panel.bar.message
-    qtbot.waitUntil(lambda: not panel.bar.running and "Loading" not in panel.bar.message, timeout=60_000)
+    qtbot.waitUntil(lambda: not panel.bar.running and panel.bar.message.partition("Loading")[0] != "", timeout=60_000)
     return list(panel.viewer.layers)[before:]
 
 

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 def preview(panel, qtbot):
     panel.preview_button.click()
     assert panel.bar.running, panel.bar.message
-    qtbot.waitUntil(lambda: not panel.bar.running and "Loading" not in panel.bar.message, timeout=60_000)
+    qtbot.waitUntil(lambda: not panel.bar.running and panel.bar.message.partition("Loading")[0] != "", timeout=60_000)
     return [layer for layer in panel.viewer.layers if is_preview(layer)]
 
 
