@@ -129,7 +129,7 @@ def by_definition(image, max_size):
     return result
 
 
-@pytest.mark.parametrize("dtype", ["q", "Q"])
+@pytest.mark.parametrize("dtype", ["q", pytest.param("Q", marks=pytest.mark.slow)])
 def test_all_digits_of_large_whole_numbers_count(rng, monkeypatch, dtype):
     assert ready(dtype, 2)
     most = np.iinfo(dtype).max
