@@ -318,6 +318,24 @@ def test_cancel_between_chunks(monkeypatch):
     assert max(asked) < 36000
 
 
+def test_half_written_region_is_not_taken_for_state(monkeypatch):
+    """A grower is used again after somebody cancelled while its region was written."""
+    monkeypatch.setattr(_flood, "_PART", 1000)
+    image = np.zeros((90, 100), np.int16)
+    image[:5] = 50
+    grower = _grow_limits.Grower(image, None, np.array([[2, 2]]), 1)
+
+    def listener(what, done, total):
+        if what == "rows" and done >= 5:
+            raise Cancelled
+
+    with listening(listener), pytest.raises(Cancelled):
+        grower.between(0, 60, inclusive=True).whole(image.shape)
+    again = grower.between(40, 60, inclusive=True)
+    assert again.count == 500
+    np.testing.assert_array_equal(again.whole(image.shape), image == 50)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["?", "b", "B", "h", "H", "i", "I", "q", "Q", "f", "d"])
 def test_every_type_of_voxel(rng, used, dtype):

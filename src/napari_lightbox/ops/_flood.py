@@ -164,11 +164,14 @@ class Flood:
             write(slice(first, stop))
             return count
 
-        if sums is None:
-            _tiles.run(write, self.parts(), "rows")
-        else:
-            moments = sums.run(add, self.parts())
-        self.result, self.bits, self.numbers = None, None, None
+        try:
+            if sums is None:
+                _tiles.run(write, self.parts(), "rows")
+            else:
+                moments = sums.run(add, self.parts())
+        finally:
+            # Where writing was left half done, voxels would be taken for the state of their rows.
+            self.result, self.bits, self.numbers = None, None, None
         return result, moments
 
 
