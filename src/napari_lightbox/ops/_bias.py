@@ -37,7 +37,8 @@ def bias_correction(
     """Divide by the smooth field of an uneven coil, found by the N4 method.
 
     The logarithm of the field is a cubic B-spline that makes the histogram of the image sharp. It is fitted to a shrunk
-    image, from coarse to fine, and evaluated at every voxel. On an image that is not shrunk the field equals that of
+    image, from coarse to fine, and evaluated at every voxel. No method can know the factor of the whole field: it is
+    chosen so that the mean of what is fitted stays. But for it, the field of an image that is not shrunk equals that of
     ``SimpleITK.N4BiasFieldCorrectionImageFilter`` with as many iterations at each level, within rounding.
 
     Parameters
@@ -234,7 +235,15 @@ class _Fitted:
                 "nothing was corrected, the result is the image: no voxel above 0 is bright enough, or lies in the mask"
             )
             return None
-        return _bias_fit.fit(self.means, self.inside, settings)
+        lattice = _bias_fit.fit(self.means, self.inside, settings)
+        # The rows of a spline's weights have sum 1: what is added to all control points is added to the log field.
+        return lattice + np.log(self._gain(lattice))
+
+    def _gain(self, lattice: np.ndarray) -> float:
+        """Return how many times the mean of what is fitted would grow by dividing by the field."""
+        along = [_bias_fit.weights(_places(n, n, 0, 1), k - 3) for n, k in zip(self.shape, lattice.shape, strict=True)]
+        field = np.exp(np.tensordot(along[0], _bias_fit.along_later_axes(lattice, along[1:]), (1, 0)))
+        return float((self.means / field)[self.inside].sum() / self.means[self.inside].sum())
 
     def field(self, lattice: np.ndarray | None) -> Callable[[slice], np.ndarray]:
         """Return what gives the field for a slab of the first axis of the image."""
