@@ -84,6 +84,11 @@ def test_complete_fills_in_and_refuses():
     assert ROW.complete({"seeds": seeds})["size"] == 3
     with pytest.raises(InputError, match="needs seeds"):
         ROW.complete({})
+    with pytest.raises(InputError, match=r"needs center: frequency in the .*; width: width of the band"):
+        operation("band_reject").complete({})
+    # What may be typed is told whole, semicolons and all.
+    with pytest.raises(InputError, match='as text "x, y > x, y; x, y > x, y" in a section, or "x, y, z > x, y, z"'):
+        operation("polynomial").complete({})
     with pytest.raises(InputError, match="no parameter 'spacing'"):
         ROW.complete({"seeds": seeds, "spacing": (1, 1, 1)})
 

@@ -38,6 +38,15 @@ def said(capsys, *argv, code=2):
             "unrecognized arguments: --sise 3: see lightbox apply median --help",
         ),
         (["convert", "a.nii.gz", "o.nii.gz", "-5"], "unrecognized arguments: -5: see lightbox convert --help"),
+        (
+            ["apply", "pad", "a.nii.gz", "--out", "o.nii.gz", "--after", "1,99999,1"],
+            "argument --after: 1,99999,1 must lie between 0 and 10000",
+        ),
+        (["apply", "pad", "a.nii.gz", "--out", "o.nii.gz", "--fill", "nan"], "argument --fill: 'nan' is not a number"),
+        (
+            ["apply", "resample", "a.nii.gz", "--out", "o.nii.gz", "--spacing", "0,1,2"],
+            "spacing must be greater than zero mm, not 0, 1, 2 (x, y, z)",
+        ),
         (["run", "a.nii.gz", "a.nii.gz", "--out", "o"], "a.nii.gz is not a recipe, it is no text: give the .json"),
     ],
 )

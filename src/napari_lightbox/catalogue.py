@@ -62,7 +62,8 @@ class Parameter:
     @property
     def brief(self) -> str:
         """The first sentence of the help, without its marks, to follow a colon in a message."""
-        sentence = re.split(r"(?<=[.;:])\s", self.help.replace("`", "").strip())[0].rstrip(".;:")
+        # A semicolon between quotes belongs to what may be typed.
+        sentence = re.match(r'(?:"[^"]*"|[.;:](?=\S)|[^.;:])*', self.help.replace("`", "").strip())[0]
         return sentence[:1].lower() + sentence[1:]
 
     @property
@@ -200,7 +201,8 @@ class Operation:
                 raise InputError(f"{self.name} has no parameter {name!r}: it takes {names}")
         missing = [p.name for p in known.values() if p.required and given.get(p.name) is None]
         if missing:
-            raise InputError(f"{self.name} needs {' and '.join(missing)}: {known[missing[0]].brief or 'give a value'}")
+            told = "; ".join(f"{name}: {known[name].brief or 'give a value'}" for name in missing)
+            raise InputError(f"{self.name} needs {told}")
         return {name: given.get(name, p.default) for name, p in known.items()}
 
 

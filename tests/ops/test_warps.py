@@ -448,7 +448,7 @@ def test_lens_distortion_of_simpleitk_fields_agrees(rng):
         (lambda v: warps.projective(v, "0,0 > 0,0; 1,1 > 1,1; 2,2 > 2,2; 3,3 > 3,3"), "decide|one line"),
         (lambda v: warps.projective(v, "0,0 > 5,5; 9,0 > 5,5; 0,9 > 5,5; 9,9 > 5,5"), "decide|one line"),
         (lambda v: warps.projective(v, "0,0,0 > 1,1"), "two or three coordinates"),
-        (lambda v: warps.projective(v, "here > there"), "cannot be read"),
+        (lambda v: warps.projective(v, "here > there"), "'here > there' cannot be read: write points from > to"),
         (lambda v: warps.projective(v, np.zeros((4, 2))), "shape"),
         (lambda v: warps.projective(v, np.full((4, 2, 2), np.nan)), "finite"),
         (lambda v: warps.projective(v, homography="1, 0; 0, 1"), "no 3x3"),

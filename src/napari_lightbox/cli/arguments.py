@@ -110,6 +110,7 @@ def converter(parameter: Parameter) -> Callable[[str], Any]:
             values = numbers(text, parameter.name)
             if len(values) != length:
                 raise argparse.ArgumentTypeError(f"{text!r} must be {length} numbers, such as 1,2,3")
+            _bounded(text, values, parameter)
             return tuple(reversed(values))
         if kinds & {int, float}:
             return _number(text, parameter, whole=float not in kinds)
@@ -128,11 +129,17 @@ def _number(text: str, parameter: Parameter, whole: bool) -> Any:
         raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
     # One number an axis, x first, where the operation allows it.
     value = values[0] if len(values) == 1 else tuple(reversed(values))
-    for one in values:
-        low, high = parameter.hints.get("min", -math.inf), parameter.hints.get("max", math.inf)
-        if not low <= one <= high:
-            raise argparse.ArgumentTypeError(f"{text} must lie between {low:g} and {high:g}")
+    _bounded(text, values, parameter)
     return value
+
+
+def _bounded(text: str, values: Sequence[float], parameter: Parameter) -> None:
+    low, high = parameter.hints.get("min", -math.inf), parameter.hints.get("max", math.inf)
+    if all(low <= one <= high for one in values):
+        return
+    if math.isinf(low) and math.isinf(high):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    raise argparse.ArgumentTypeError(f"{text} must lie between {low:g} and {high:g}")
 
 
 def numbers(text: str, name: str) -> list[float]:

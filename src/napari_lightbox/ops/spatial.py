@@ -322,7 +322,8 @@ def _wanted_spacing(source: Grid, spacing) -> np.ndarray:
     if spacing is not None:
         wanted = _check.vector(spacing, "spacing", 3)
         if not (wanted > 0).all():
-            raise InputError(f"spacing must be greater than zero mm, not {tuple(wanted.tolist())}")
+            z, y, x = wanted
+            raise InputError(f"spacing must be greater than zero mm, not {x:g}, {y:g}, {z:g} (x, y, z)")
         return wanted
     long = np.array(source.spatial_shape) > 1
     if not long.any():

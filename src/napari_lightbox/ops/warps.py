@@ -94,8 +94,8 @@ def projective(
     """
     ways = [not _empty(pairs), not _empty(homography), matrix is not None]
     if sum(ways) != 1:
-        given = "in several ways" if any(ways) else "not"
-        raise InputError(f"the mapping is {given} given: give pairs of points, or a homography, or a matrix")
+        given = "given in several ways" if any(ways) else "not given"
+        raise InputError(f"the mapping is {given}: give pairs of points, or a homography, or a matrix")
     if ways[0]:
         start, end = _parse_pairs(pairs)
         backward = _tie_points.fit_projective(end, start)
@@ -358,7 +358,7 @@ def _parse_pairs(pairs) -> tuple[np.ndarray, np.ndarray]:
     """Return the points before and after, (n, 2 or 3) each in array order."""
     typed = isinstance(pairs, str)
     if typed:
-        pairs = _check.parse_points(re.sub(r"-?>|→", " ", pairs), "pairs")
+        pairs = _numbers_of(pairs)
         if pairs.shape[1] not in (4, 6):
             raise InputError(
                 "pairs must be points from > to of two or three coordinates each: write 0, 0 > 5, 0; 90, 0 > 80, 10"
@@ -373,6 +373,17 @@ def _parse_pairs(pairs) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(found).all():
         raise InputError("pairs holds NaN or infinite values: give finite coordinates in mm")
     return found[:, 0], found[:, 1]
+
+
+def _numbers_of(text: str) -> np.ndarray:
+    """Return the numbers of typed pairs, one pair a row."""
+    try:
+        return _check.parse_points(re.sub(r"-?>|→", " ", text), "pairs")
+    except InputError:
+        raise InputError(
+            f"pairs {text[:60]!r} cannot be read: write points from > to, with equally many numbers each, such as "
+            "0, 0 > 5, 0; 90, 0 > 80, 10"
+        ) from None
 
 
 def _parse_homography(value) -> np.ndarray:
@@ -394,5 +405,8 @@ def _inverse(matrix, size: int, name: str) -> np.ndarray:
     if forward.shape != (size, size) or not np.isfinite(forward).all():
         raise InputError(f"{name} must be a {size}x{size} matrix of finite numbers, not {forward.tolist()}")
     if not forward.any() or np.linalg.cond(forward) > _LARGEST_CONDITION:
-        raise InputError(f"{name} flattens the volume (its determinant is zero): give one that can be inverted")
+        raise InputError(
+            f"{name} flattens the volume (its determinant is zero, or its numbers are too far apart to invert it): "
+            "give one that can be inverted"
+        )
     return np.linalg.inv(forward)
