@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from nets import Net, constant_logits, ct_card, make, make_card
 
 from napari_lightbox.errors import FileError, InputError
-from napari_lightbox.models import predict, quote, stores
+from napari_lightbox.models import cost, predict, quote, stores
 from napari_lightbox.models.loaders import Model
 
 torch = pytest.importorskip("torch")
@@ -51,6 +52,7 @@ def test_the_quote_is_within_a_fifth_of_what_is_taken(case):
         {"shape": [160, 256, 256], "classes": 8, "window": [32, 64, 64]},
         {"shape": [96, 192, 192], "classes": 40, "window": [32, 64, 64], "memory": 2.2e8},
         {"shape": [96, 192, 192], "classes": 20, "window": [32, 64, 64], "probabilities": "all", "memory": 3e8},
+        {"shape": [48, 48, 48], "classes": 4, "window": [32, 32, 32], "channels": [16, 32]},
         {"shape": [64, 160, 160], "classes": 4, "window": [64, 64, 64], "channels": [16, 32]},
         {"shape": [96, 192, 192], "classes": 4, "window": [96, 96, 96], "channels": [16, 32, 64]},
     ],
@@ -58,6 +60,16 @@ def test_the_quote_is_within_a_fifth_of_what_is_taken(case):
 def test_larger_quotes_too(case):
     found = measured(**case)
     assert found["quoted"] == pytest.approx(found["taken"], rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("side", "taken"), [(16, 85e6), (32, 97e6), (48, 140e6), (64, 200e6), (72, 245e6), (96, 465e6)]
+)
+def test_the_share_of_a_network_in_the_quote_is_what_was_measured(side, taken):
+    """Of U-Nets of 16 features at first: peaks of `inference_memory.py` less what is counted beside the network."""
+    card = SimpleNamespace(architecture={"args": {"channels": [16, 32]}})
+    plan = SimpleNamespace(window=(side, side, side), batch=1)
+    assert cost.network_bytes(card, plan) == pytest.approx(taken, rel=0.15)
 
 
 @linux
@@ -168,8 +180,6 @@ def test_the_library_that_compresses_is_counted_for_finer_images_too(monkeypatch
 
 def test_gaps_that_answers_leave_in_the_heap_are_counted_once(monkeypatch):
     """Of windows beyond 32 MB nothing stays: the system takes them back."""
-    from napari_lightbox.models import cost
-
     volume, model = make((8, 128, 128)), Model(ct_card(window__size=[8, 64, 64]), Net(lambda x: x))
     needed = quote(volume, model).memory_bytes
     answer = 4 * 3 * 8 * 64 * 64

@@ -31,9 +31,8 @@ _ALWAYS = 16 << 20
 _GIVEN_BACK = 32 << 20
 # What writing compressed chunks takes beside the results: the library, its threads, and slabs on their way to disk.
 CHUNKING = 12 << 20
-# What the first convolutions leave behind: compiled kernels, and buffers in the heap, up to 8 arrays of features.
-_KERNELS = 24 << 20
-_HEAP = 128 << 20
+# What the first convolutions bring with them, whatever their size: the compiler, kernels, and gaps in the heap.
+_KERNELS = 88 << 20
 # Arrays of the size of the first level's features that a U-Net has in use at once; convolutions pad features to 16.
 _LEVELS = 6.4
 _LEAST_FEATURES = 16
@@ -279,4 +278,4 @@ def network_bytes(card: Card, plan: Plan) -> float:
         return 0.0
     features = [features] if isinstance(features, int) else features
     level = 4 * math.prod(plan.window) * plan.batch * max(_LEAST_FEATURES, features[0])
-    return _KERNELS + min(_HEAP, 8 * level) + _LEVELS * level
+    return _KERNELS + _LEVELS * level
