@@ -7,7 +7,7 @@ import pytest
 from test_contracts import GIVEN
 
 import napari_lightbox as lb
-from napari_lightbox import Frames, Grid, InputError, Volume
+from napari_lightbox import Frames, Grid, InputError, Volume, remarks
 from napari_lightbox.catalogue import OPERATIONS, choices
 from napari_lightbox.preview import Known, Where, reach, slice_of
 
@@ -214,3 +214,18 @@ def test_what_is_refused_is_refused_alike():
         slice_of("median", make(), Where(0, 7))
     with pytest.raises(InputError, match="holds labels"):
         slice_of("median", make(dtype="uint8", kind="labels"), Where(0, 0))
+
+
+@pytest.mark.parametrize("plane", [None, "axial"])
+def test_what_is_said_of_the_whole_volume_is_said_with_every_slice(plane):
+    labels = Volume.from_array(np.pad(np.ones((2, 2, 2), np.uint8), 1), spacing=(1, 1, 1), kind="labels")
+    known = Known()
+    for index in (1, 2):
+        with remarks.collecting() as heard:
+            slice_of("distance_transform", labels, Where(2, index), plane=plane, known=known, label=9)
+        assert heard.notes == ["no voxel has the label 9, so that distances are NaN"]
+    thin, known = Volume.from_array(np.ones((3, 4, 1)), spacing=(1, 1, 1)), Known()
+    for index in (1, 2):
+        with remarks.collecting() as heard:
+            slice_of("flip", thin, Where(0, index), known=known)
+        assert heard.notes == ["flipping left-right changes nothing: the volume is one voxel thick there"]

@@ -6,12 +6,13 @@ is known of the whole volume where the row says how the two go together (`Operat
 otherwise. What is known of the whole volume is kept, so that the next slice needs no second look at it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from . import remarks
 from .apply import (
     WHOLE,
     choose_plane,
@@ -53,10 +54,23 @@ class Known:
     frames: dict[int, Any] = field(default_factory=dict)
     # By frame, what was chosen for each of its slices.
     slices: dict[int, Any] = field(default_factory=dict)
+    # By frame, the sentences that were said meanwhile: they hold for every slice.
+    notes: dict[int, list[str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether anything was found out."""
         return bool(self.frames or self.slices)
+
+    def of(self, frame: int, find: Callable[[], Any], *, large: bool) -> Any:
+        """Return what is known of a frame, found out by `find` the first time; of what is large, one frame is kept."""
+        if frame not in self.frames:
+            with remarks.collecting() as said:
+                found = find()
+            self.frames = {frame: found} if large else {**self.frames, frame: found}
+            self.notes[frame] = said.notes
+        for sentence in self.notes.get(frame, ()):
+            remarks.note(sentence)
+        return self.frames[frame]
 
 
 def reach(
@@ -221,17 +235,24 @@ def _slice(row: Operation, data: np.ndarray, where: Where, values: dict, across,
             if across is None:
                 made = row.function(slab, **cut, **injected)
             else:
-                made = run_on_frame(row, slab, cut, spacing, across)
+                made = _on_frame(row, slab, cut, spacing, across)
         return np.take(made, [middle], axis)
     if row.preview is not None and across is None:
         whole, part = row.preview
-        if where.frame not in known.frames:
-            known.frames[where.frame] = whole(data, **values, **injected)
+        found = known.of(where.frame, lambda: whole(data, **values, **injected), large=False)
         cut = {n: _within(v, axis, [index]) if roles[n] in ("image", "labels") else v for n, v in values.items()}
-        return part(_within(data, axis, [index]), known.frames[where.frame], **cut, **injected)
-    if where.frame not in known.frames:
-        known.frames = {where.frame: run_on_frame(row, data, values, spacing, across)}  # of one frame: it is large
-    return np.take(known.frames[where.frame], [index], axis)
+        return part(_within(data, axis, [index]), found, **cut, **injected)
+    found = known.of(where.frame, lambda: _on_frame(row, data, values, spacing, across), large=True)
+    return np.take(found, [index], axis)
+
+
+def _on_frame(row: Operation, data: np.ndarray, values: dict, spacing, across: int | None) -> np.ndarray:
+    """Run an operation on a frame, or a slab of it, and pass on what it says."""
+    heard: list[remarks.Part] = []
+    made = run_on_frame(row, data, values, spacing, across, heard)
+    for sentence in remarks.sentences(heard):
+        remarks.note(sentence)
+    return made
 
 
 def _slab(index: int, size: int, halo: int, wrap: bool) -> tuple[slice | np.ndarray, int]:
@@ -265,9 +286,7 @@ def _one_slice(grid: Grid, axis: int, index: int) -> Grid:
 
 def _moved(row: Operation, volume: Volume, where: Where, values: Mapping[str, Any], known: Known) -> Volume:
     """Compute the whole result of one frame, and return the slice of it that lies nearest to a slice of the input."""
-    if where.frame not in known.frames:
-        known.frames = {where.frame: on_volumes(row, volume.frame(where.frame), dict(values))}
-    made = known.frames[where.frame]
+    made = known.of(where.frame, lambda: on_volumes(row, volume.frame(where.frame), dict(values)), large=True)
     corner = (np.array(volume.grid.spatial_shape) - 1) / 2
     corner[where.axis] = where.index
     point = volume.grid.to_world(corner)
