@@ -23,7 +23,7 @@ def endless(*_, **__):
 def test_the_cross_of_a_dock_asks_while_its_job_runs(make_napari_viewer, qtbot, difficult, monkeypatch, stop):
     viewer, asked = make_napari_viewer(), []
     monkeypatch.setattr(dock_module, "apply", endless)
-    monkeypatch.setattr(asking, "may_stop", lambda title, _: asked.append(title) or stop)
+    monkeypatch.setattr(asking, "may_stop", lambda title, *_: asked.append(title) or stop)
     add(viewer, difficult)
     dock = open_dock(viewer, qtbot, "median")
     outer = dock.parent()
@@ -58,3 +58,31 @@ def test_the_question_at_the_cross_keeps_the_job_unless_told_otherwise(make_napa
         QTimer.singleShot(0, partial(answer, text))
         assert asking.may_stop("Median of CT", viewer) is expected
     assert said == ["Median of CT is still running."] * 3
+
+
+def test_the_question_goes_with_the_job_or_the_window(make_napari_viewer, qtbot, difficult, monkeypatch):
+    viewer = make_napari_viewer()
+    monkeypatch.setattr(asking, "has_screen", lambda *_: True)
+    monkeypatch.setattr(dock_module, "apply", endless)
+    add(viewer, difficult)
+    dock = open_dock(viewer, qtbot, "median")
+    outer, said = dock.parent(), []
+    # Whatever fails, the question does not wait for ever.
+    dock.bar.running_changed.connect(lambda _: QTimer.singleShot(2000, lambda: _give_up(said)))
+    dock.apply()
+    QTimer.singleShot(0, dock.bar.cancel)
+    qtbot.mouseClick(outer.title.close_button, Qt.MouseButton.LeftButton)
+    assert not dock.bar.running
+    assert dock.parent() is outer
+    assert "cancelled" in dock.bar.message
+    QTimer.singleShot(0, lambda: QApplication.activeModalWidget().deleteLater())
+    QTimer.singleShot(20, lambda: QApplication.activeModalWidget() and QApplication.activeModalWidget().reject())
+    assert asking.may_stop("Median of CT", viewer) is False
+    assert not said
+
+
+def _give_up(said):
+    box = QApplication.activeModalWidget()
+    if box is not None:
+        said.append(box.text())
+        box.reject()

@@ -2,6 +2,7 @@
 
 import os
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QInputDialog, QMessageBox
 
 from .runner import main_window
@@ -23,11 +24,16 @@ def confirm(question: str, viewer=None, title: str = "napari-lightbox") -> bool:
     return answer == QMessageBox.StandardButton.Yes
 
 
-def may_stop(title: str, viewer=None) -> bool:
-    """Ask whether a job may be stopped as its dock is to be closed; it may where nobody can be asked."""
+def may_stop(title: str, viewer=None, ended=None) -> bool:
+    """Ask whether a job may be stopped as its dock is to be closed; it may where nobody can be asked.
+
+    The question goes, as if it were declined, with the window, and when the signal `ended` says that the job is over:
+    its dock then stays, to say how it ended.
+    """
     if not has_screen(viewer):
         return True
     box = QMessageBox(main_window(viewer))
+    box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     box.setIcon(QMessageBox.Icon.Question)
     box.setWindowTitle("napari-lightbox")
     box.setText(f"{title} is still running.")
@@ -38,8 +44,13 @@ def may_stop(title: str, viewer=None) -> bool:
     keep = box.addButton("Keep running", QMessageBox.ButtonRole.RejectRole)
     box.setDefaultButton(keep)
     box.setEscapeButton(keep)
+    # The box itself may be gone once it has been answered.
+    stopped: list[bool] = []
+    stop.clicked.connect(lambda: stopped.append(True))
+    if ended is not None:
+        ended.connect(box.reject)
     box.exec_()
-    return box.clickedButton() == stop
+    return bool(stopped)
 
 
 def confirm_moved(layer, viewer=None) -> bool:

@@ -178,7 +178,7 @@ def _close(outer: weakref.ref, bar: weakref.ref) -> None:
 
 
 def _may_close(bar: JobBar | None) -> bool:
-    return bar is None or not bar.running or asking.may_stop(bar.title, bar.viewer)
+    return bar is None or not bar.running or asking.may_stop(bar.title, bar.viewer, bar.running_changed)
 
 
 def stop_when_closed(dock: QWidget, bar: JobBar, *others: Callable[[], None]) -> None:
