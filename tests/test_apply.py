@@ -218,3 +218,11 @@ def test_a_seed_between_two_voxels_belongs_to_the_upper_one():
     grown = lb.apply("region_grow", volume, seeds=[(2.5, 2, 2)], threshold=10)
     assert np.array_equal(grown.data, lb.segmentation.region_grow(image, [(2.5, 2, 2)], threshold=10))
     assert grown.data.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"), [({}, ""), ({"threshold": 10}, " 10"), ({"criterion": "confidence"}, " 2.5")]
+)
+def test_a_name_shows_no_number_that_the_criterion_leaves_without_meaning(volume, values, shown):
+    seeds = [volume.grid.to_world((1, 1, 1))]
+    assert lb.apply("region_grow", volume, seeds=seeds, **values).name == f"ct · region growing{shown}"

@@ -130,7 +130,8 @@ def result_name(row: Operation, volume: Volume, values: Mapping[str, Any]) -> st
         value = values[p.name]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         word = isinstance(value, str) and p.annotation is str and 0 < len(value) <= 12
-        if p.role == "value" and (number or word):
+        applies = all(values[other] in chosen for other, chosen in p.hints.get("only", {}).items())
+        if p.role == "value" and applies and (number or word):
             shown = f"{value:g}" if number else value
             return f"{volume.name} · {row.title.lower()} {shown}"
     return f"{volume.name} · {row.title.lower()}"
