@@ -460,3 +460,14 @@ def test_a_model_that_brings_code_is_asked_about_once(panel, qtbot, tmp_path, mo
         qtbot.waitUntil(lambda count=count: len(panel.viewer.layers) == count, timeout=60_000)
     assert len(questions) == 2
     assert "code of its own" in questions[0]
+
+
+def test_a_refusal_goes_with_the_image_that_was_refused(make_napari_viewer, qtbot, model):
+    panel = make_panel(make_napari_viewer(), qtbot, model, make_volume(modality="MR"))
+    panel.run_button.click()
+    qtbot.waitUntil(lambda: not panel.bar.running, timeout=60_000)
+    assert "MR" in panel.bar.message
+    panel.viewer.layers.clear()
+    panel.viewer.add_layer(Layer.create(*volume_to_layer(make_volume())))
+    panel.refresh()
+    assert panel.bar.message == ""

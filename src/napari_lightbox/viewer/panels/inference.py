@@ -92,6 +92,8 @@ class InferencePanel(QWidget):
         self.setObjectName("lightbox-inference")
         self.card: Card | None = None
         self.source: str | None = None
+        # What speaks against a run, as it was said last.
+        self._problems: list[str] = []
         self.channels: list[LayerChooser] = []
         self._matcher = _model_list.NameMatcher(self.viewer, (), ())
         self.classes: dict[int, QCheckBox] = {}
@@ -315,6 +317,10 @@ class InferencePanel(QWidget):
         """Check the chosen images against the card, and say what a run will cost."""
         self._settle.stop()
         problems, cost, notes = self._look()
+        if any(gone in self.bar.message for gone in self._problems if gone not in problems):
+            # A refusal of images or choices that are no longer there.
+            self.bar.clear()
+        self._problems = problems
         self.verdict.setText("".join(f'<p style="color:{_RED}; margin:0"><b>{escape(p)}</b></p>' for p in problems))
         self.verdict.setVisible(bool(problems))
         self.force.setVisible(bool(problems) and cost is not None)
