@@ -135,17 +135,8 @@ def _read(bundle: Bundle) -> _Content:
         output, channels = _declared(answer, classes), None
     else:
         output, channels = _output(after, answer, classes, config)
-    spacing = next((step.values["pixdim"] for step in before.steps if step.kind == "spacing"), None)
-    spacing = (spacing,) * dims if isinstance(spacing, int | float) else spacing
-    fits = spacing is not None and len(spacing) == dims and all(n > 0 for n in spacing)
     card = Card(
-        name=_text(meta.get("name")) or bundle.folder.name,
-        version=_text(meta.get("version")),
-        licence=_text(meta.get("copyright")),
-        description=_text(meta.get("description")),
-        intended_use=_text(meta.get("intended_use")),
-        training_data=_text(meta.get("data_source")),
-        figures=_table(meta.get("eval_metrics")),
+        **_said(meta, bundle),
         loader="monai",
         weights=weights,
         architecture={
@@ -156,7 +147,7 @@ def _read(bundle: Bundle) -> _Content:
             dims,
             _channels(image, count),
             before.orientation,
-            tuple(map(float, spacing)) if fits else None,
+            _spacing(before.steps, dims),
             divisible_by=_divisor(network, args),
         ),
         window=asked.window,
@@ -174,6 +165,27 @@ def _read(bundle: Bundle) -> _Content:
     if missed:
         _foreign.require_harmless_names(_foreign.needed(config, _roots(content)), bundle.folder, config.where)
     return content
+
+
+def _said(meta: Mapping[str, Any], bundle: Bundle) -> dict[str, Any]:
+    """Return what the bundle says of itself, as a card has it."""
+    return {
+        "name": _text(meta.get("name")) or bundle.folder.name,
+        "version": _text(meta.get("version")),
+        "licence": _text(meta.get("copyright")),
+        "description": _text(meta.get("description")),
+        "intended_use": _text(meta.get("intended_use")),
+        "training_data": _text(meta.get("data_source")),
+        "figures": _table(meta.get("eval_metrics")),
+    }
+
+
+def _spacing(steps: Sequence[Any], dims: int) -> tuple[float, ...] | None:
+    """Return the spacing that images are brought to; None where there is none."""
+    spacing = next((step.values["pixdim"] for step in steps if step.kind == "spacing"), None)
+    spacing = (spacing,) * dims if isinstance(spacing, int | float) else spacing
+    fits = spacing is not None and len(spacing) == dims and all(n > 0 for n in spacing)
+    return tuple(map(float, spacing)) if fits else None
 
 
 def _roots(content: _Content) -> list[str]:
