@@ -123,6 +123,8 @@ class Bill:
         Whether these are on disk.
     least_bytes : int
         What would be needed of an image of one window.
+    always_bytes : int
+        What is needed whatever the image and the window are.
     """
 
     blocks: tuple[bands.Block, ...]
@@ -132,6 +134,7 @@ class Bill:
     dtype: type
     on_disk: bool
     least_bytes: int = 0
+    always_bytes: int = 0
 
     @property
     def windows(self) -> int:
@@ -201,7 +204,8 @@ def draw_up(
     before = results + (0 if on_disk else kept) if plan.frames > 1 else 0
     preparing = _ALWAYS + before + _preparing(volumes, plan, card)
     disk = kept if on_disk else 0
-    return Bill(blocks, room, int(max(running, preparing)), disk, dtype, on_disk, int(least))
+    always = _ALWAYS + (_KERNELS if network else 0)
+    return Bill(blocks, room, int(max(running, preparing)), disk, dtype, on_disk, int(least), always)
 
 
 def remedy(plan: Plan, bill: Bill, allowed: float, draw: Callable[[Plan], Bill]) -> str:
@@ -234,6 +238,8 @@ def remedy(plan: Plan, bill: Bill, allowed: float, draw: Callable[[Plan], Bill])
     smaller = math.floor(100 * share)
     if smaller >= 1:
         return f"crop or resample the image to {smaller} % of its voxels"
+    if bill.always_bytes > allowed:
+        return f"choose another model, as this one needs {human_bytes(bill.always_bytes)} whatever the image"
     return "choose a smaller window" if bill.least_bytes > allowed else "crop or resample the image"
 
 
