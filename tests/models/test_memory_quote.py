@@ -55,6 +55,8 @@ def test_the_quote_is_within_a_fifth_of_what_is_taken(case):
         {"shape": [48, 48, 48], "classes": 4, "window": [32, 32, 32], "channels": [16, 32]},
         {"shape": [64, 160, 160], "classes": 4, "window": [64, 64, 64], "channels": [16, 32]},
         {"shape": [96, 192, 192], "classes": 4, "window": [96, 96, 96], "channels": [16, 32, 64]},
+        {"shape": [40, 192, 192], "classes": 4, "window": [64, 64], "channels": [16, 32]},
+        {"shape": [24, 512, 512], "classes": 4, "window": [256, 256], "channels": [16, 32, 64]},
     ],
 )
 def test_larger_quotes_too(case):
@@ -70,6 +72,14 @@ def test_the_share_of_a_network_in_the_quote_is_what_was_measured(side, taken):
     card = SimpleNamespace(architecture={"args": {"channels": [16, 32]}})
     plan = SimpleNamespace(window=(side, side, side), batch=1)
     assert cost.network_bytes(card, plan) == pytest.approx(taken, rel=0.15)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_slices_that_compiled_layers_take_one_by_one_count_once(monkeypatch, compiled):
+    monkeypatch.setattr(cost._ready, "available", lambda: compiled)
+    card = SimpleNamespace(architecture={"name": "unet2d", "args": {"channels": [16, 32]}})
+    needed = [cost.network_bytes(card, SimpleNamespace(window=(1, 64, 64), batch=batch)) for batch in (1, 16)]
+    assert (needed[0] == needed[1]) == compiled
 
 
 @linux

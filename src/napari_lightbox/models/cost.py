@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..memory import free_memory
+from ..ops import _ready
 from ..volume import Volume
 from . import bands, chunks
 from .card import Card
@@ -36,6 +37,8 @@ _KERNELS = 88 << 20
 # Arrays of the size of the first level's features that a U-Net has in use at once; convolutions pad features to 16.
 _LEVELS = 6.4
 _LEAST_FEATURES = 16
+# Architectures that run through compiled layers where there is a compiler.
+_COMPILED = ("unet", "unet2d", "plain_conv_unet", "residual_encoder_unet", "residual_unet")
 # Bytes of the pieces in which `sums` weighs answers.
 _PIECE = 4 << 20
 
@@ -283,5 +286,8 @@ def network_bytes(card: Card, plan: Plan) -> float:
     if not features:
         return 0.0
     features = [features] if isinstance(features, int) else features
-    level = 4 * math.prod(plan.window) * plan.batch * max(_LEAST_FEATURES, features[0])
+    # Compiled layers take the windows that are asked about together one after the other.
+    compiled = card.architecture.get("name") in _COMPILED and _ready.available()
+    windows = 1 if compiled else plan.batch
+    level = 4 * math.prod(plan.window) * windows * max(_LEAST_FEATURES, features[0])
     return _KERNELS + _LEVELS * level
