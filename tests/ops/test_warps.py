@@ -414,12 +414,13 @@ def test_cancel_is_heard(order):
 
     def listener(*report):
         reports.append(report)
-        if len(reports) == 4:
+        # Several parts may end together and be told at once.
+        if len(reports) == 2:
             raise Cancelled
 
     with listening(listener), pytest.raises(Cancelled):
         warps.lens_distortion(volume, k1=0.1, order=order)
-    assert len(reports) == 4
+    assert len(reports) == 2
 
 
 def test_lens_distortion_of_simpleitk_fields_agrees(rng):
