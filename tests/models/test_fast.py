@@ -91,6 +91,8 @@ def small_windows(monkeypatch):
         ("unet", {"in_channels": 2, "out_channels": 3, "channels": (4, 17), "residual": True}, (2, 2, 8, 6, 16)),
         ("unet", {"out_channels": 18, "channels": (5, 7, 9), "norm": "batch"}, (1, 1, 4, 8, 12)),
         ("unet", {"in_channels": 17, "channels": (4, 6)}, (1, 17, 4, 6, 14)),
+        # Half blocks, into which shortcuts are added row by row.
+        ("unet", {"in_channels": 2, "channels": (7, 8, 20), "residual": True, "norm": "batch"}, (2, 2, 8, 4, 12)),
         ("unet", {"dims": 2, "channels": (16, 16), "residual": True, "norm": "batch"}, (3, 1, 6, 16)),
         ("residual_encoder_unet", RESIDUAL, (1, 1, 6, 12, 16)),
         ("residual_unet", RESIDUAL, (1, 1, 6, 12, 16)),

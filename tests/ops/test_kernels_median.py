@@ -223,8 +223,9 @@ def test_variants_kept_on_disk_by_several_processes_have_names_of_their_own():
     [
         {"z": 7, "y": 1, "x": 5, "rank": 34},
         {"z": 7, "y": 7, "x": 7, "rank": 342},
-        {"width": 24, "along": 3, "step": 2, "paired": 1},
-        {"paired": 0, "adds": 1},
+        {"width": 24, "along": 3, "step": 2, "paired": 1, "inside": 8, "lanes": 16},
+        {"width": 4, "along": 1, "step": 1, "paired": 0, "inside": 16, "lanes": 8, "adds": 1},
+        {"paired": 0, "lanes": 16, "adds": 1},
     ],
 )
 def test_types_tell_sizes(sizes):

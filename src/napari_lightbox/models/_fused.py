@@ -18,7 +18,8 @@ from ..ops._ready import Variants
 from ._fused_layers import Layer, Norm
 
 KERNELS = Variants("conv", after=1 << 20)
-LANES = 16
+# As in `conv`, which needs numba.
+LANES, HALF = 16, 8
 # Seconds between two looks for kernels that are being compiled.
 _POLL = 0.02
 # Parts that a layer is cut into, for each thread: some threads may be held up by other work.
@@ -44,7 +45,6 @@ class Fused:
         self.size, self.paired, self._layers = tuple(size), paired, layers
         self._channels = layers[0].weight.shape[1]
         self._sizes = {0: (1,) * (3 - len(self.size)) + self.size}
-        self._prepared = []
         for layer in layers:
             inside = {self._sizes[s] for s in layer.sources}
             self._sizes[layer.target] = layer.size(self._sizes[layer.sources[0]])
@@ -54,8 +54,13 @@ class Fused:
             alone = layer.norm is not None and layer.norm.mean is None and max(found) == 1
             if len(inside) != 1 or min(found) < 1 or unequal or alone:
                 raise ValueError(f"windows of {self.size} do not fit the network")
-            self._prepared.append(_Prepared.of(layer, self._calculated(layer), paired, widths))
-        self._put_key = ("put", int(paired))
+        lanes = _lanes(layers, self._sizes)
+        self._prepared = [
+            _Prepared.of(
+                one, self._calculated(one), lanes[self._sizes[one.sources[0]]], paired, widths, one is layers[-1]
+            )
+            for one in layers
+        ]
         # Multiplications for a window.
         self.work = sum(p.work for p in self._prepared)
         self._host, self._room, self._lock = self, None, Lock()
@@ -82,7 +87,8 @@ class Fused:
     @property
     def keys(self) -> list[tuple]:
         """The kernels that are needed."""
-        return list(dict.fromkeys([*(p.key for p in self._prepared), self._put_key, ("unpack",)]))
+        put = (p.put_key for p in self._prepared[:-1] if p.apart)
+        return list(dict.fromkeys([*(p.key for p in self._prepared), *put, ("unpack",)]))
 
     def ask_for(self) -> None:
         """Have all kernels compiled, and do not wait for them."""
@@ -117,6 +123,9 @@ class Fused:
         for layer, prepared in zip(self._layers, self._prepared, strict=True):
             # A moment at which whoever waits may leave: torch's functions can be interrupted, compiled loops not.
             torch.empty(0)
+            if not prepared.apart:
+                self._convolve_put(layer, prepared, crew)
+                continue
             self._convolve(layer, prepared, crew)
             if layer is self._layers[-1]:
                 raw = memory.raw_view(prepared.blocks, prepared.shape)
@@ -127,7 +136,7 @@ class Fused:
     def _convolve(self, layer: Layer, prepared: "_Prepared", crew: "_Crew") -> None:
         memory = self._memory
         table, steps = memory.tables[layer.target]
-        planes = prepared.blocks * prepared.shape[0]
+        planes = prepared.planes
         memory.moments[: planes * 2 * LANES] = 0
         crew.share(
             KERNELS.get(prepared.key), planes, table.ctypes.data, len(table), prepared.weights.ctypes.data,
@@ -135,20 +144,30 @@ class Fused:
             memory.moments.ctypes.data, prepared.shape, steps,
         )  # fmt: skip
 
+    def _convolve_put(self, layer: Layer, prepared: "_Prepared", crew: "_Crew") -> None:
+        """Calculate a layer and bring each row to where the next layers read it."""
+        memory, shape = self._memory, prepared.shape
+        target, (table, steps) = memory.features[layer.target], memory.tables[layer.target]
+        factors = _factors(layer.norm, memory.moments, prepared)
+        places, near = _places(target, layer, prepared)
+        added = 0 if layer.added is None else memory.features[layer.added].origin - target.origin
+        crew.share(
+            KERNELS.get(prepared.key), prepared.planes, table.ctypes.data, len(table),
+            prepared.weights.ctypes.data, prepared.weights.strides[0], prepared.bias.ctypes.data,
+            memory.raw.ctypes.data, shape, steps, factors.ctypes.data, np.float32(layer.slope), added,
+            places.ctypes.data, near,
+        )  # fmt: skip
+
     def _put(self, layer: Layer, prepared: "_Prepared", crew: "_Crew") -> None:
         """Bring what was calculated to where the next layers read it."""
         memory, shape = self._memory, prepared.shape
-        target, kernel = memory.features[layer.target], KERNELS.get(self._put_key)
+        target, kernel = memory.features[layer.target], KERNELS.get(prepared.put_key)
         added = 0 if layer.added is None else memory.features[layer.added].origin
         factors = _factors(layer.norm, memory.moments, prepared)
-        slope, phases = np.float32(layer.slope), layer.weight.shape[2:] if layer.up else (1, 1, 1)
-        blocks = prepared.blocks // int(np.prod(phases))
-        planes, (far, *near) = blocks * shape[0], target.steps
-        steps = (far, *(n * s for n, s in zip(near, phases, strict=True)))
-        for number, phase in enumerate(np.ndindex(*phases)):
-            raw = memory.raw.ctypes.data + number * planes * shape[1] * shape[3] * LANES * 4
-            place = target.origin + sum(p * n for p, n in zip(phase, near, strict=True))
-            crew.share(kernel, planes, raw, factors.ctypes.data, slope, added, place, shape, steps)
+        crew.share(
+            kernel, prepared.planes, memory.raw.ctypes.data, factors.ctypes.data, np.float32(layer.slope),
+            added, target.origin, shape, target.steps,
+        )  # fmt: skip
 
 
 class _Crew:
@@ -190,12 +209,12 @@ class _Crew:
 
 
 class _Features:
-    """Features in blocks, (block, z, y, x, 16), in a border of zeros: one voxel wide, none along an axis of a plane."""
+    """Features in blocks, (block, z, y, x, lanes), in a border of zeros: a voxel, none along an axis of a plane."""
 
-    def __init__(self, blocks: int, size: tuple[int, ...], planar: bool, paired: bool) -> None:
+    def __init__(self, blocks: int, size: tuple[int, ...], lanes: int, planar: bool, paired: bool) -> None:
         self.border = (0 if planar else 1, 1, 1)
         padded = tuple(n + 2 * b for n, b in zip(size, self.border, strict=True))
-        shape = (blocks, *padded, LANES)
+        shape = (blocks, *padded, lanes)
         # Tiles that are wider than a row read beyond the last one.
         self._flat = _aligned(int(np.prod(shape)) + 64 * LANES, np.uint16 if paired else np.float32)
         self._flat[:] = 0
@@ -208,9 +227,10 @@ class _Features:
         """Take over channels (channel, z, y, x)."""
         inner = tuple(slice(b, n - b) for b, n in zip(self.border, self.array.shape[1:4], strict=True))
         values = bfloat16(image) if paired else image
-        for first in range(0, len(values), LANES):
-            part = values[first : first + LANES]
-            self.array[(first // LANES, *inner, slice(len(part)))] = np.moveaxis(part, 0, -1)
+        lanes = self.array.shape[-1]
+        for first in range(0, len(values), lanes):
+            part = values[first : first + lanes]
+            self.array[(first // lanes, *inner, slice(len(part)))] = np.moveaxis(part, 0, -1)
 
 
 class _Memory:
@@ -219,19 +239,25 @@ class _Memory:
     def __init__(self, layers: list[Layer], sizes: dict, prepared: list["_Prepared"], paired: bool) -> None:
         channels = {0: layers[0].weight.shape[1], **{one.target: len(one.weight) for one in layers}}
         planar = all(one.weight.shape[2] == 1 and not one.padding[0] for one in layers)
+        lanes = _lanes(layers, sizes)
         last = {s: n for n, one in enumerate(layers) for s in (*one.sources, one.added)}
-        self.features: dict[int, _Features] = {0: _Features(_blocks(channels[0]), sizes[0], planar, paired)}
+        self.features: dict[int, _Features] = {
+            0: _Features(_blocks(channels[0]), sizes[0], lanes[sizes[0]], planar, paired)
+        }
         free: dict[tuple, list[_Features]] = {}
         for number, layer in enumerate(layers[:-1]):
             kind = (_blocks(channels[layer.target]), *sizes[layer.target])
             waiting = free.get(kind)
-            self.features[layer.target] = waiting.pop() if waiting else _Features(kind[0], kind[1:], planar, paired)
+            self.features[layer.target] = (
+                waiting.pop() if waiting else _Features(kind[0], kind[1:], lanes[kind[1:]], planar, paired)
+            )
             for old in {*layer.sources, layer.added} - {None, 0}:
                 if last[old] == number:
                     free.setdefault((_blocks(channels[old]), *sizes[old]), []).append(self.features[old])
         self.tables = {one.target: self._table(one, channels, paired) for one in layers}
-        self.raw = _aligned(max(p.blocks * int(np.prod((*p.shape[:2], p.shape[3]))) * LANES for p in prepared))
-        self.moments = _aligned(max(p.blocks * p.shape[0] * 2 * LANES for p in prepared), np.float64)
+        # All that a layer calculates, or a row of each plane.
+        self.raw = _aligned(max(p.planes * (p.shape[1] if p.apart else 1) * p.shape[3] * LANES for p in prepared))
+        self.moments = _aligned(max(p.planes * 2 * LANES for p in prepared), np.float64)
 
     def raw_view(self, blocks: int, shape: tuple[int, ...]) -> np.ndarray:
         """Return what was calculated, (block, z, y, row, 16)."""
@@ -254,12 +280,29 @@ class _Memory:
         return np.array(rows, np.int64), tuple(n * s for n, s in zip(near, stride, strict=True))
 
 
+def _places(target: _Features, layer: Layer, prepared: "_Prepared") -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return where each calculated block begins in the target, and the steps along z, y, x to its next voxels."""
+    far, *near = target.steps
+    phases = layer.weight.shape[2:] if layer.up else (1, 1, 1)
+    starts = np.array([sum(p * n for p, n in zip(phase, near, strict=True)) for phase in np.ndindex(*phases)], np.int64)
+    blocks = np.arange(prepared.blocks // len(starts), dtype=np.int64) * far
+    return (target.origin + starts[:, None] + blocks).ravel(), tuple(n * s for n, s in zip(near, phases, strict=True))
+
+
 def _aligned(count: int, dtype: type = np.float32) -> np.ndarray:
     """Return memory that begins where a line of the cache does."""
     size = np.dtype(dtype).itemsize
     raw = np.empty(count * size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + count * size].view(dtype)
+
+
+def _lanes(layers: list[Layer], sizes: dict[int, tuple[int, ...]]) -> dict[tuple[int, ...], int]:
+    """Return how many channels a block has, for each size: half where all features of that size have so few."""
+    most: dict[tuple[int, ...], int] = {sizes[0]: layers[0].weight.shape[1]}
+    for layer in layers:
+        most[sizes[layer.target]] = max(len(layer.weight), most.get(sizes[layer.target], 0))
+    return {size: HALF if channels <= HALF else LANES for size, channels in most.items()}
 
 
 def _blocks(channels: int) -> int:
@@ -285,6 +328,8 @@ class _Prepared:
         Blocks of channels of that.
     bias : (blocks, 16) ndarray
         Added to each channel.
+    apart : bool
+        Whether what follows the convolution is a pass of its own.
     """
 
     layer: Layer
@@ -292,23 +337,39 @@ class _Prepared:
     shape: tuple[int, ...]
     blocks: int
     bias: np.ndarray
+    apart: bool
 
     @classmethod
-    def of(cls, layer: Layer, size: tuple[int, ...], paired: bool, widths: Sequence[int]) -> "_Prepared":
-        """Prepare a layer that calculates (z, y, x) voxels."""
+    def of(
+        cls, layer: Layer, size: tuple[int, ...], inside: int, paired: bool, widths: Sequence[int], last: bool
+    ) -> "_Prepared":
+        """Prepare a layer, or the last one, that calculates (z, y, x) voxels from blocks of `inside` channels."""
         bias, along, step = _padded(layer.bias), layer.weight.shape[4], layer.stride[2]
         if layer.up:
             # Every tap makes voxels of its own: one convolution a tap, of one tap.
             bias, along, step = np.tile(bias, int(np.prod(layer.weight.shape[2:]))), 1, 1
         width, bias = _width(size[2], widths), bias.reshape(-1, LANES)
         shape = (*size, max(size[2], width))
-        return cls(layer, ("convolve", width, along, step, int(paired)), shape, len(bias), _line_up(bias))
+        kind = (width, along, step, int(paired), inside, HALF if len(layer.weight) <= HALF else LANES)
+        apart = last or (layer.norm is not None and layer.norm.mean is None)
+        key = ("convolve", *kind) if apart else ("convolve_put", *kind, int(layer.added is not None))
+        return cls(layer, key, shape, len(bias), _line_up(bias), apart)
+
+    @property
+    def put_key(self) -> tuple:
+        """Kernel for what follows, where that is `apart`."""
+        return "put", self.key[4], self.key[6]
+
+    @property
+    def planes(self) -> int:
+        """Planes of all blocks."""
+        return self.blocks * self.shape[0]
 
     @property
     def work(self) -> float:
         """Multiplications for a window, of channels that fill up a block too."""
         taps = 1 if self.layer.up else int(np.prod(self.layer.weight.shape[2:]))
-        return float(np.prod(self.shape[:3])) * self.blocks * LANES * self.layer.weight.shape[1] * taps
+        return float(np.prod(self.shape[:3])) * self.blocks * self.key[6] * self.layer.weight.shape[1] * taps
 
     @cached_property
     def weights(self) -> np.ndarray:

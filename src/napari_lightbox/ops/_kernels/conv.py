@@ -1,19 +1,20 @@
 """Convolutions of a network's features, with what follows each: normalisation and activation.
 
 The idea
-    Features lie in blocks of sixteen channels, (block, z, y, x, 16), within a border of zeros one voxel wide. One
-    vector (or two) holds the sixteen channels that come out of a voxel. The sums of a *tile*, some neighbours along
-    x, stay in registers from the first tap to the last: for each channel that goes in, the weights of the taps along
-    x are read once for the whole tile, and each value of the row that goes in serves all taps that it lies under. So
-    the processor multiplies and adds all the time, also with few channels, where libraries that gather columns or
-    block over channels do not.
+    Features lie in blocks of sixteen channels, (block, z, y, x, 16), or in half blocks of eight where there are no
+    more, within a border of zeros one voxel wide. One vector (or two) holds the channels of a block that come out of
+    a voxel. The sums of a *tile*, some neighbours along x, stay in registers from the first tap to the last: for each
+    channel that goes in, the weights of the taps along x are read once for the whole tile, and each value of the row
+    that goes in serves all taps that it lies under. So the processor multiplies and adds all the time, also with few
+    channels, where libraries that gather columns or block over channels do not.
 
     Which rows go in is told by a table of addresses, one for each block and each tap along z and y. A convolution
     over joined features therefore needs no joined copy: their blocks just stand in the table one after another.
 
-    While a row that came out is near, its sums and sums of squares are added up in double precision. That is all
-    that instance normalisation must know; one more pass scales, adds the shortcut of a residual block, applies the
-    (leaky) ReLU, and puts the voxels where the next layer reads them.
+    What follows scales, adds the shortcut of a residual block, applies the (leaky) ReLU, and puts the voxels where
+    the next layer reads them. Where the scale is known before (batch normalisation, or none), this is done with each
+    row while it is near. Instance normalisation must know all voxels first: sums and sums of squares are added up in
+    double precision while a row is near, and what follows is one more pass.
 
     ``paired`` kernels do the same with bfloat16: two channels that go in are multiplied and added by one instruction,
     in single precision.
@@ -41,10 +42,9 @@ from numba.extending import intrinsic
 from ._jit import jit
 from .emit import sizes_as_type, sizes_of
 
-# Channels of a block.
-LANES = 16
+# Channels of a block, and those of one that is calculated as half a block.
+LANES, HALF = 16, 8
 _FLOAT, _LONG, _INT, _SHORT = ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(16)
-_FLOATS, _DOUBLES = ir.VectorType(_FLOAT, LANES), ir.VectorType(ir.DoubleType(), LANES)
 
 
 class _BFloat(ir.Type):
@@ -60,8 +60,47 @@ class _BFloat(ir.Type):
         return hash(_BFloat)
 
 
-_PAIRS = ir.VectorType(_BFloat(), 2 * LANES)
-_INTS, _SHORTS = ir.VectorType(_INT, LANES), ir.VectorType(_SHORT, LANES)
+class _Vectors:
+    """LLVM's types of vectors of one length."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        self.floats, self.doubles = (ir.VectorType(kind, lanes) for kind in (_FLOAT, ir.DoubleType()))
+        self.ints, self.shorts = ir.VectorType(_INT, lanes), ir.VectorType(_SHORT, lanes)
+        self.pairs = ir.VectorType(_BFloat(), 2 * lanes)
+
+    def all(self, value: float, kind: ir.VectorType) -> ir.Constant:
+        """Return a vector of equal values."""
+        return ir.Constant(kind, [value] * self.lanes)
+
+    def splat(self, builder: ir.IRBuilder, value: ir.Value, kind: ir.VectorType) -> ir.Value:
+        """Return a vector that holds a value in every lane."""
+        one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_INT, 0))
+        return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(self.ints, None))
+
+    def multiply_add(self, builder: ir.IRBuilder, x: ir.Value, y: ir.Value, total: ir.Value) -> ir.Value:
+        """Return total + x y."""
+        kind = "f64" if total.type == self.doubles else "f32"
+        return _call(builder, f"llvm.fma.v{self.lanes}{kind}", total.type, x, y, total)
+
+    def multiply_add_pairs(self, builder: ir.IRBuilder, x: ir.Value, y: ir.Value, total: ir.Value) -> ir.Value:
+        """Return total + x y, both products of pairs of bfloat16."""
+        x, y = builder.bitcast(x, self.pairs), builder.bitcast(y, self.pairs)
+        return _call(builder, f"llvm.x86.avx512bf16.dpbf16ps.{32 * self.lanes}", self.floats, total, x, y)
+
+    def narrow(self, builder: ir.IRBuilder, values: ir.Value) -> ir.Value:
+        """Return floats as bfloat16, to the nearest, ties to even, in 16 bits each."""
+        bits, sixteen = builder.bitcast(values, self.ints), self.all(16, self.ints)
+        odd = builder.and_(builder.lshr(bits, sixteen), self.all(1, self.ints))
+        rounded = builder.add(builder.add(bits, self.all(0x7FFF, self.ints)), odd)
+        # What is not a number stays so: rounding might carry into the sign.
+        rounded = builder.select(builder.fcmp_unordered("uno", values, values), bits, rounded)
+        return builder.trunc(builder.lshr(rounded, sixteen), self.shorts)
+
+    def widen(self, builder: ir.IRBuilder, values: ir.Value) -> ir.Value:
+        """Return bfloat16 as floats."""
+        wide = builder.shl(builder.zext(values, self.ints), self.all(16, self.ints))
+        return builder.bitcast(wide, self.floats)
 
 
 def features_of_processor() -> set[str]:
@@ -92,38 +131,9 @@ def _load(builder: ir.IRBuilder, address: ir.Value, offset: int, kind: ir.Type) 
     return builder.load(_at(builder, address, offset, kind), align=2)
 
 
-def _splat(builder: ir.IRBuilder, value: ir.Value, kind: ir.VectorType) -> ir.Value:
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(_INTS, None))
-
-
 def _call(builder: ir.IRBuilder, name: str, kind: ir.Type, *arguments: ir.Value) -> ir.Value:
     signature = ir.FunctionType(kind, [a.type for a in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), arguments)
-
-
-def _multiply_add(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, total: ir.Value, paired: int) -> ir.Value:
-    """Return total + x y; of pairs of bfloat16, both products."""
-    if not paired:
-        return _call(builder, "llvm.fma.v16f32", _FLOATS, x, y, total)
-    x, y = builder.bitcast(x, _PAIRS), builder.bitcast(y, _PAIRS)
-    return _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, total, x, y)
-
-
-def _narrow(builder: ir.IRBuilder, values: ir.Value) -> ir.Value:
-    """Return floats as bfloat16, to the nearest, ties to even, in 16 bits each."""
-    bits = builder.bitcast(values, _INTS)
-    sixteen = ir.Constant(_INTS, [16] * LANES)
-    odd = builder.and_(builder.lshr(bits, sixteen), ir.Constant(_INTS, [1] * LANES))
-    rounded = builder.add(builder.add(bits, ir.Constant(_INTS, [0x7FFF] * LANES)), odd)
-    # What is not a number stays so: rounding might carry into the sign.
-    rounded = builder.select(builder.fcmp_unordered("uno", values, values), bits, rounded)
-    return builder.trunc(builder.lshr(rounded, sixteen), _SHORTS)
-
-
-def _widen(builder: ir.IRBuilder, values: ir.Value) -> ir.Value:
-    wide = builder.shl(builder.zext(values, _INTS), ir.Constant(_INTS, [16] * LANES))
-    return builder.bitcast(wide, _FLOATS)
 
 
 @intrinsic
@@ -132,17 +142,19 @@ def _tile(typingctx, sizes, table, taps, position, weights, bias, target):
 
     ``table``: address of pairs of int64, for every block and tap along z and y: the address of the row that goes in,
     and how many channels (pairs of channels) of it do; ``taps`` of them. ``position``: bytes from there to the first
-    voxel. ``weights``: (tap, channel, tap along x, 16). ``target``: where (width, 16) floats are written.
+    voxel. ``weights``: (tap, channel, tap along x, 16). ``target``: where (width, 16) floats are written, or half of
+    each 16.
     """
 
     def write_code(context, builder, signature, arguments):
         _, table, taps, position, weights, bias, target = arguments
         size = sizes_of(signature.args[0].dtype)
         width, along, step, paired = size["width"], size["along"], size["step"], size["paired"]
-        voxel = LANES * (2 if paired else 4)
-        value, vector = (_INT, _INTS) if paired else (_FLOAT, _FLOATS)
-        sums = [cgutils.alloca_once(builder, _FLOATS) for _ in range(width)]
-        first = _load(builder, bias, 0, _FLOATS)
+        vectors, voxel = _Vectors(size["lanes"]), size["inside"] * (2 if paired else 4)
+        value, vector = (_INT, vectors.ints) if paired else (_FLOAT, vectors.floats)
+        multiply_add = vectors.multiply_add_pairs if paired else vectors.multiply_add
+        sums = [cgutils.alloca_once(builder, vectors.floats) for _ in range(width)]
+        first = _load(builder, bias, 0, vectors.floats)
         for place in sums:
             builder.store(first, place)
         at = cgutils.alloca_once_value(builder, weights)
@@ -158,36 +170,48 @@ def _tile(typingctx, sizes, table, taps, position, weights, bias, target):
                     under = [(k, (i - k) // step) for k in range(along) if (i - k) % step == 0]
                     under = [(k, j) for k, j in under if 0 <= j < width]
                     if under:
-                        x = _splat(builder, _load(builder, source, i * voxel, value), vector)
+                        x = vectors.splat(builder, _load(builder, source, i * voxel, value), vector)
                     for k, j in under:
-                        now[j] = _multiply_add(builder, x, factors[k], now[j], paired)
+                        now[j] = multiply_add(builder, x, factors[k], now[j])
                 for place, total in zip(sums, now, strict=True):
                     builder.store(total, place)
                 builder.store(builder.add(here, ir.Constant(_LONG, 64 * along)), at)
         for j, place in enumerate(sums):
-            builder.store(builder.load(place), _at(builder, target, 64 * j, _FLOATS), align=4)
+            builder.store(builder.load(place), _at(builder, target, 64 * j, vectors.floats), align=4)
         return context.get_dummy_value()
 
     return types.void(sizes, *(types.intp,) * 6), write_code
 
 
 @intrinsic
-def _add_moments(typingctx, row, voxels, moments):
+def _address(typingctx, place):
+    """Return the int64 at an address."""
+
+    def write_code(context, builder, signature, arguments):
+        return _load(builder, arguments[0], 0, _LONG)
+
+    return types.intp(types.intp), write_code
+
+
+@intrinsic
+def _add_moments(typingctx, sizes, row, voxels, moments):
     """Add the sums and the sums of squares of a row to (2, 16) doubles."""
 
     def write_code(context, builder, signature, arguments):
-        row, voxels, moments = arguments
-        sums = [cgutils.alloca_once_value(builder, _load(builder, moments, at, _DOUBLES)) for at in (0, 8 * LANES)]
+        _, row, voxels, moments = arguments
+        vectors = _Vectors(sizes_of(signature.args[0].dtype)["lanes"])
+        kept = [_load(builder, moments, at, vectors.doubles) for at in (0, 8 * LANES)]
+        sums = [cgutils.alloca_once_value(builder, value) for value in kept]
         with cgutils.for_range(builder, voxels) as voxel:
             place = builder.add(row, builder.shl(voxel.index, ir.Constant(_LONG, 6)))
-            x = builder.fpext(_load(builder, place, 0, _FLOATS), _DOUBLES)
+            x = builder.fpext(_load(builder, place, 0, vectors.floats), vectors.doubles)
             builder.store(builder.fadd(builder.load(sums[0]), x), sums[0])
-            builder.store(_call(builder, "llvm.fma.v16f64", _DOUBLES, x, x, builder.load(sums[1])), sums[1])
+            builder.store(vectors.multiply_add(builder, x, x, builder.load(sums[1])), sums[1])
         for at, place in zip((0, 8 * LANES), sums, strict=True):
-            builder.store(builder.load(place), _at(builder, moments, at, _DOUBLES), align=8)
+            builder.store(builder.load(place), _at(builder, moments, at, vectors.doubles), align=8)
         return context.get_dummy_value()
 
-    return types.void(*(types.intp,) * 3), write_code
+    return types.void(sizes, *(types.intp,) * 3), write_code
 
 
 @intrinsic
@@ -197,20 +221,22 @@ def _row_out(typingctx, sizes, row, voxels, factors, added, target, step, slope)
     def write_code(context, builder, signature, arguments):
         _, row, voxels, factors, added, target, step, slope = arguments
         size = sizes_of(signature.args[0].dtype)
-        paired, adds = size["paired"], size["adds"]
-        factor, shift = (_load(builder, factors, at, _FLOATS) for at in (0, 4 * LANES))
-        slopes = _splat(builder, slope, _FLOATS)
+        paired, adds, vectors = size["paired"], size["adds"], _Vectors(size["lanes"])
+        floats = vectors.floats
+        kept = vectors.shorts if paired else floats
+        factor, shift = (_load(builder, factors, at, floats) for at in (0, 4 * LANES))
+        slopes = vectors.splat(builder, slope, floats)
         with cgutils.for_range(builder, voxels) as voxel:
-            x = _load(builder, builder.add(row, builder.shl(voxel.index, ir.Constant(_LONG, 6))), 0, _FLOATS)
-            x = _call(builder, "llvm.fma.v16f32", _FLOATS, x, factor, shift)
+            x = _load(builder, builder.add(row, builder.shl(voxel.index, ir.Constant(_LONG, 6))), 0, floats)
+            x = vectors.multiply_add(builder, x, factor, shift)
             offset = builder.mul(voxel.index, step)
             if adds:
-                other = _load(builder, builder.add(added, offset), 0, _SHORTS if paired else _FLOATS)
-                x = builder.fadd(x, _widen(builder, other) if paired else other)
-            positive = builder.fcmp_ordered(">", x, ir.Constant(_FLOATS, [0.0] * LANES))
+                other = _load(builder, builder.add(added, offset), 0, kept)
+                x = builder.fadd(x, vectors.widen(builder, other) if paired else other)
+            positive = builder.fcmp_ordered(">", x, vectors.all(0.0, floats))
             x = builder.select(positive, x, builder.fmul(x, slopes))
-            place = _at(builder, builder.add(target, offset), 0, _SHORTS if paired else _FLOATS)
-            builder.store(_narrow(builder, x) if paired else x, place, align=4)
+            place = _at(builder, builder.add(target, offset), 0, kept)
+            builder.store(vectors.narrow(builder, x) if paired else x, place, align=4)
         return context.get_dummy_value()
 
     return types.void(sizes, *(types.intp,) * 6, types.float32), write_code
@@ -220,13 +246,13 @@ def _row_out(typingctx, sizes, row, voxels, factors, added, target, step, slope)
 
 
 @jit
-def convolve_2(sizes, width, table, taps, weights, weight_step, bias, raw, moments, shape, steps, first, last):
+def convolve_3(sizes, width, table, taps, weights, weight_step, bias, raw, moments, shape, steps, first, last):
     """Convolve the planes `first` to `last` of the output, counted through its blocks.
 
     Parameters
     ----------
     sizes : ndarray
-        From `sizes_as_type`: width, along, step, paired.
+        From `sizes_as_type`: width, along, step, paired, inside, lanes (of blocks that go in and come out).
     width : int
         Voxels of a tile.
     table, taps, weights, bias : int
@@ -255,19 +281,55 @@ def convolve_2(sizes, width, table, taps, weights, weight_step, bias, raw, momen
                 x = max(0, min(tile * width, wide - width))
                 position = z * steps[0] + y * steps[1] + x * steps[2]
                 _tile(sizes, table, taps, position, weights + block * weight_step, bias + block * 64, target + x * 64)
-            _add_moments(target, wide, moments + plane * 256)
+            _add_moments(sizes, target, wide, moments + plane * 256)
 
 
 @jit
-def put_2(plain, adding, raw, factors, slope, added, target, shape, steps, first, last):
+def convolve_put_1(sizes, width, table, taps, weights, weight_step, bias, raw, shape, steps,
+                   factors, slope, added, starts, onward, first, last):  # fmt: skip
+    """Convolve the planes `first` to `last`, and write each row as `put_3` does while it is near.
+
+    Parameters
+    ----------
+    sizes : ndarray
+        From `sizes_as_type`: width, along, step, paired, inside, lanes, adds.
+    raw : int
+        Address of room for a row of each plane.
+    factors, slope
+        As for `put_3`.
+    added : int
+        Bytes from the target to features that are added.
+    starts : int
+        Address of int64: where the first voxel of each block is written.
+    onward : tuple of int
+        Bytes of the target along z, y and x.
+    width, table, taps, weights, weight_step, bias, shape, steps, first, last
+        As for `convolve_3`.
+    """
+    deep, tall, wide, row = shape
+    tiles = (wide + width - 1) // width
+    for plane in range(first, last):
+        block, z = plane // deep, plane % deep
+        near, scales = raw + plane * row * 64, factors + block * 128
+        for y in range(tall):
+            for tile in range(tiles):
+                x = max(0, min(tile * width, wide - width))
+                position = z * steps[0] + y * steps[1] + x * steps[2]
+                _tile(sizes, table, taps, position, weights + block * weight_step, bias + block * 64, near + x * 64)
+            target = _address(starts + block * 8) + z * onward[0] + y * onward[1]
+            _row_out(sizes, near, wide, scales, target + added, target, onward[2], slope)
+
+
+@jit
+def put_3(plain, adding, raw, factors, slope, added, target, shape, steps, first, last):
     """Normalise, add, activate, and write the planes `first` to `last`, counted through the blocks.
 
     Parameters
     ----------
     plain, adding : ndarray
-        From `sizes_as_type`: paired, adds (0 and 1).
+        From `sizes_as_type`: paired, lanes, adds (0 and 1).
     raw : int
-        Address of what `convolve_2` wrote.
+        Address of what `convolve_3` wrote.
     factors : int
         Address of (block, 2, 16) floats: what to multiply by, what to add.
     slope : float32
@@ -309,17 +371,32 @@ def unpack_1(raw, found, first, last):
 
 
 def build(key: tuple) -> Callable:
-    """Compile one kernel: ``("convolve", width, taps along x, step, paired)``, ``("put", paired)``, ``("unpack",)``."""
+    """Compile one kernel.
+
+    Parameters
+    ----------
+    key : tuple
+        ``("convolve", width, taps along x, step, paired, lanes inside, lanes)``, ``("convolve_put", *the same, adds)``,
+        ``("put", paired, lanes)`` or ``("unpack",)``.
+    """
     if key[0] == "convolve":
-        width, along, step, paired = key[1:]
-        sizes = sizes_as_type(width=width, along=along, step=step, paired=paired)
-        return _warmed(partial(convolve_2, sizes, width), (0, 0, 0, 0, 0, 0, 0, (1, 1, 1, 1), (1, 1, 1), 0, 0))
+        sizes = _convolving(key[1:])
+        return _warmed(partial(convolve_3, sizes, key[1]), (0, 0, 0, 0, 0, 0, 0, (1, 1, 1, 1), (1, 1, 1), 0, 0))
+    if key[0] == "convolve_put":
+        sizes = _convolving(key[1:7], adds=key[7])
+        nothing = (0, 0, 0, 0, 0, 0, (1, 1, 1, 1), (1, 1, 1), 0, np.float32(1), 0, 0, (1, 1, 1), 0, 0)
+        return _warmed(partial(convolve_put_1, sizes, key[1]), nothing)
     if key[0] == "put":
-        plain, adding = (sizes_as_type(paired=key[1], adds=adds) for adds in (0, 1))
+        plain, adding = (sizes_as_type(paired=key[1], lanes=key[2], adds=adds) for adds in (0, 1))
         slope = np.float32(1)
-        return _warmed(partial(put_2, plain, adding), (0, 0, slope, 0, 0, (1, 1, 1, 1), (1, 1, 1, 1), 0, 0))
+        return _warmed(partial(put_3, plain, adding), (0, 0, slope, 0, 0, (1, 1, 1, 1), (1, 1, 1, 1), 0, 0))
     raw, found = np.zeros((1, 1, 1, 1, LANES), np.float32), np.zeros((1, 1, 1, 1), np.float32)
     return _warmed(unpack_1, (raw, found, 0, 0))
+
+
+def _convolving(key: tuple, **further: int) -> np.ndarray:
+    names = ("width", "along", "step", "paired", "inside", "lanes")
+    return sizes_as_type(**dict(zip(names, key, strict=True)), **further)
 
 
 def _warmed(kernel: Callable, arguments: tuple) -> Callable:

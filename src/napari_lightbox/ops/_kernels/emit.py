@@ -28,8 +28,9 @@ from .networks import Block, Wire
 # What types tell, and bounds of each number.
 _SIZES = (
     {"z": 8, "y": 8, "x": 8, "rank": 512},
-    {"width": 64, "along": 4, "step": 4, "paired": 2},
-    {"paired": 2, "adds": 2},
+    {"width": 32, "along": 4, "step": 4, "paired": 2, "inside": 17, "lanes": 17},
+    {"width": 32, "along": 4, "step": 4, "paired": 2, "inside": 17, "lanes": 17, "adds": 2},
+    {"paired": 2, "lanes": 17, "adds": 2},
 )
 
 
