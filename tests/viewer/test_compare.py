@@ -223,3 +223,19 @@ def test_closing_the_second_canvas_or_the_viewer(make_napari_viewer, qtbot):
     qtbot.wait(50)
     viewer.close()
     qtbot.wait(100)
+
+
+def test_the_second_canvas_does_not_float(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    add(viewer, "first")
+    add(viewer, "second")
+    panel = ComparePanel(viewer)
+    viewer.window.add_dock_widget(panel, name="Compare", area="right")
+    panel.side_button.click()
+    side = panel.side
+    qtbot.waitUntil(side.qt_viewer.canvas.native.isValid, timeout=10_000)
+    viewer.window._wrapped_dock_widgets[TITLE].setFloating(True)
+    qtbot.waitUntil(lambda: panel.side not in (None, side), timeout=10_000)
+    qtbot.waitUntil(panel.side.qt_viewer.canvas.native.isValid, timeout=10_000)
+    assert not viewer.window._wrapped_dock_widgets[TITLE].isFloating()
+    assert seen(viewer) == {"second"}

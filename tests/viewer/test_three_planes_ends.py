@@ -8,7 +8,18 @@ import pytest
 from napari.components import ViewerModel
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QWidget
-from three_planes_tools import LETTERS, add, click, flipped_grid, image_on, labels_on, letters, open_dock, settle
+from three_planes_tools import (
+    LETTERS,
+    add,
+    click,
+    flipped_grid,
+    image_on,
+    labels_on,
+    letters,
+    native,
+    open_dock,
+    settle,
+)
 
 from napari_lightbox.geometry import Frames
 from napari_lightbox.viewer.panels.three_planes import ThreePlanes
@@ -85,6 +96,22 @@ def test_closing_the_dock_releases_everything(planes, qtbot):
     gc.collect()
     assert [one() for one in twins] == [None] * 3
     assert [one() for one in models] == [None] * 3
+
+
+def test_a_dock_that_floats_and_comes_back_shows_its_planes(planes, qtbot):
+    _, panel = planes(image_on(flipped_grid()))
+    dock = panel.parentWidget()
+    for floating in (True, False):
+        dock.setFloating(floating)
+        settle(qtbot, panel)
+        panel.centre()
+        settle(qtbot, panel)
+        assert {plane: letters(pane) for plane, pane in panel.panes.items()} == LETTERS
+        for pane in panel.panes.values():
+            assert native(pane).isVisible()
+            picture = native(pane).grabFramebuffer()
+            middle = picture.pixelColor(picture.width() // 2 + 12, picture.height() // 2 + 12)
+            assert middle.value() > 50
 
 
 def test_closing_the_viewer_while_it_works(planes, qtbot):

@@ -9,7 +9,7 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.qt import QtViewer
 from napari.utils.key_bindings import KeymapHandler
-from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from vispy.scene.visuals import Line
 from vispy.visuals.transforms import STTransform
@@ -39,6 +39,9 @@ class Pane(QWidget):
         As for `mirror.Mirror`.
     """
 
+    # The canvas has come into another window, where nothing can be drawn on it any more: make another pane.
+    uprooted = Signal()
+
     def __init__(
         self, viewer, *, brief: bool = False, shown: Callable | None = None, taken: Callable | None = None
     ) -> None:
@@ -50,6 +53,7 @@ class Pane(QWidget):
         self.qt_viewer = QtViewer(self.model)
         # The sliders of the main window are those of all canvases.
         self.qt_viewer.dims.hide()
+        self.qt_viewer.canvas.native.installEventFilter(self)
         self.setMinimumSize(120, 120)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -71,6 +75,13 @@ class Pane(QWidget):
         """Connect to an event until the pane is closed."""
         event.connect(callback)
         self._links.append((event, callback))
+
+    def eventFilter(self, watched, event) -> bool:  # noqa: N802 - Qt's name
+        """Hide a canvas that leaves its window: Qt takes away its OpenGL context, and with it all that vispy made."""
+        if event.type() == QEvent.Type.WindowChangeInternal and watched.isValid():
+            watched.hide()
+            self.uprooted.emit()
+        return False
 
     def shut(self, gone: bool = False) -> None:
         """End all connections and close the canvas, unless Qt has deleted it already."""

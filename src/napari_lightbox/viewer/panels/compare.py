@@ -2,6 +2,7 @@
 
 import logging
 import weakref
+from collections.abc import Callable
 from functools import partial
 
 import napari
@@ -134,15 +135,22 @@ class ComparePanel(QWidget):
         self._comparison.stop()
         reference = weakref.ref(self)
         half = max(_LEAST, self._viewer.canvas.size[1] // 2)
-        side = self._room["side"] = SidePane(self._viewer, pair, partial(_back_later, reference))
+        side = self._room["side"] = SidePane(self._viewer, pair, partial(_later, reference, ComparePanel.back))
+        side.uprooted.connect(partial(_later, reference, ComparePanel.dock_again))
         # A dock takes its least width at once, and keeps it; any other it takes only when it has been laid out.
         QTimer.singleShot(_SETTLE, partial(_let_go, weakref.ref(side), side.minimumWidth()))
         side.setMinimumWidth(half)
         self._room["dock"] = self._viewer.window.add_dock_widget(side, name=TITLE, area="right")
         # Its own cross ends the comparison too.
-        Closing(side, self._viewer, partial(_side_closed, weakref.ref(self._viewer), self._room))
+        Closing(side, self._viewer, partial(_side_closed, weakref.ref(self._viewer), weakref.ref(side), self._room))
         self.side_button.setEnabled(False)
         _beside(self._viewer, self._room["dock"])
+
+    def dock_again(self) -> None:
+        """Put the second canvas, which cannot float, back beside the first."""
+        if self.side is not None:
+            self.back()
+            self.side_by_side()
 
     def back(self) -> None:
         """Show all layers as they were before the comparison."""
@@ -170,10 +178,18 @@ def _let_go(pane: weakref.ref, width: int) -> None:
         log.debug("the second canvas is closed already")
 
 
-def _back_later(reference: weakref.ref) -> None:
+def _later(reference: weakref.ref, do: Callable[[ComparePanel], None]) -> None:
+    """Do something with the dock in a moment, if it is there then."""
+    QTimer.singleShot(0, partial(_now, reference, do))
+
+
+def _now(reference: weakref.ref, do: Callable[[ComparePanel], None]) -> None:
     panel = reference()
-    if panel is not None:
-        QTimer.singleShot(0, panel.back)
+    try:
+        if panel is not None:
+            do(panel)
+    except RuntimeError:
+        log.debug("the dock is closed already")
 
 
 def _end_side(viewer, room: dict) -> None:
@@ -188,12 +204,15 @@ def _end_side(viewer, room: dict) -> None:
     side.restore()
 
 
-def _side_closed(viewer: weakref.ref, room: dict, gone: bool) -> None:
-    side, room["side"], room["dock"] = room["side"], None, None
-    if side is not None:
-        side.shut(gone)
-        if viewer() is not None and not gone:
-            side.restore()
+def _side_closed(viewer: weakref.ref, closed: weakref.ref, room: dict, gone: bool) -> None:
+    side = closed()
+    # Another may be there already.
+    if side is None or side is not room["side"]:
+        return
+    room["side"], room["dock"] = None, None
+    side.shut(gone)
+    if viewer() is not None and not gone:
+        side.restore()
 
 
 def _shut(viewer: weakref.ref, room: dict, gone: bool) -> None:

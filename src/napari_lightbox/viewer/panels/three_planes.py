@@ -56,6 +56,7 @@ class ThreePlanes(QWidget):
         self._dirty: list[str] = []
         self._build()
         self._builder = self._timer(0, self._build_next, single=False)
+        self._replanter = self._timer(0, self._replant)
         self._flusher = self._timer(0, self._flush)
         self._settler = self._timer(_SETTLE, self._settle)
         self._arranger = self._timer(0, self._arrange)
@@ -107,15 +108,26 @@ class ThreePlanes(QWidget):
         if missing:
             pane = panes[missing[0]] = PlaneView(self._viewer, missing[0])
             pane.moved.connect(self.move_to)
+            pane.uprooted.connect(self._replanter.start)
             pane.double_clicked.connect(self._show_in_main)
             self._splitter.addWidget(pane)
         if len(missing) > 1:
             return
         self._builder.stop()
         canvas = main_canvas(self._viewer)
-        if canvas is not None:
+        if canvas is not None and self._room["crosshair"] is None:
             self._room["crosshair"] = Crosshair(canvas)
         self._arrange()
+
+    def _replant(self) -> None:
+        """Make the canvases anew, as the dock has come into another window."""
+        panes = self._room["panes"]
+        while panes:
+            pane = panes.popitem()[1]
+            pane.shut()
+            pane.hide()
+            pane.deleteLater()
+        self._builder.start()
 
     # What it is ---------------------------------------------------------------------------------------------------
 
@@ -127,7 +139,8 @@ class ThreePlanes(QWidget):
     @property
     def ready(self) -> bool:
         """Whether everything is made and shows the point."""
-        return not (self._builder.isActive() or self._flusher.isActive() or self._arranger.isActive())
+        timers = (self._builder, self._replanter, self._flusher, self._arranger)
+        return not any(timer.isActive() for timer in timers)
 
     @property
     def point(self) -> np.ndarray:
