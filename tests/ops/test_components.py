@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 import napari_lightbox as lb
+from napari_lightbox import remarks
 from napari_lightbox.errors import InputError
 from napari_lightbox.ops import _runs, components
 from napari_lightbox.ops.components import fill_holes
@@ -245,3 +246,14 @@ def test_nothing_gives_nothing():
     assert not components.components(empty, (1, 1, 1)).any()
     assert not fill_holes(empty, (1, 1, 1)).any()
     assert lb.apply("components", lb.Volume.from_array(empty, kind="labels")).labels == {}
+
+
+def test_it_says_why_nothing_is_left():
+    with remarks.collecting() as heard:
+        components.components(np.zeros((3, 3), np.uint8), (1.0, 1.0))
+        components.components(np.eye(3, dtype=np.uint8), (1.0, 2.0), min_size=50.0)
+        components.components(np.eye(3, dtype=np.uint8), (1.0, 2.0), min_size=2.0)
+    assert heard.notes == [
+        "nothing is found: all is background",
+        "nothing is left: the largest component has 6 mm2, and min_size is 50 mm2",
+    ]

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from napari_lightbox import Volume, apply
+from napari_lightbox import Volume, apply, remarks
 from napari_lightbox.errors import InputError
 from napari_lightbox.ops.thresholding import first_at_least, threshold
 
@@ -54,3 +54,11 @@ def test_a_volume_keeps_its_grid_and_records_the_step():
     assert found.history[-1]["operation"] == "threshold"
     assert found.history[-1]["parameters"] == {"low": 0.25, "high": 0.75}
     assert found.data.sum() == ((volume.data >= 0.25) & (volume.data <= 0.75)).sum()
+
+
+@pytest.mark.parametrize(("limits", "where"), [((9.0,), "from 9 on"), ((1.2, 1.6), "between 1.2 and 1.6")])
+def test_it_says_why_nothing_is_marked(limits, where):
+    with remarks.collecting() as heard:
+        assert not threshold(np.array([1.0, np.nan, 4.5]), *limits).any()
+        threshold(np.array([1.4, 9.5]), *limits)
+    assert heard.notes == [f"nothing is marked: no voxel lies {where}, they go from 1 to 4.5"]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from scipy import sparse
 
+from .. import remarks
 from ..errors import InputError
 from ..progress import track
 from ..types import LabelArray
@@ -78,6 +79,8 @@ def components(
     found = _found(labels if separate else labels != 0, rank)
     order = np.argsort(-found.size, kind="stable")
     order = order[found.size[order] >= least * _ROUNDING][:most]
+    if not len(order):
+        remarks.note(_why_nothing(found.size, min_size, steps))
     table = np.zeros(len(found.size) + 1, np.min_scalar_type(len(order)))
     table[order] = np.arange(1, len(order) + 1)
     return found.painted(table)
@@ -169,6 +172,15 @@ def _rank(connectivity: int | None, ndim: int) -> int:
         wanted = ", ".join(str(n) for n in ranks)
         raise InputError(f"connectivity {connectivity!r} does not fit labels with {ndim} axes: use {wanted}")
     return ranks[connectivity]
+
+
+def _why_nothing(sizes: np.ndarray, min_size: float | None, steps: np.ndarray) -> str:
+    """Say why there are no components."""
+    if not len(sizes):
+        return "nothing is found: all is background"
+    unit = "mm3" if len(steps) == 3 else "mm2"
+    largest = float(sizes.max() * np.prod(steps))
+    return f"nothing is left: the largest component has {largest:.4g} {unit}, and min_size is {min_size:g} {unit}"
 
 
 def _voxels(size: float | None, steps: np.ndarray, name: str) -> float:

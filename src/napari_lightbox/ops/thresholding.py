@@ -5,8 +5,10 @@ from typing import Annotated
 
 import numpy as np
 
+from .. import remarks
 from ..types import ImageArray
 from . import _check
+from ._perturb_random import span
 
 _BOUNDS = {"min": -1e9, "max": 1e9, "step": 0.05}
 Limit = Annotated[float, _BOUNDS]
@@ -52,6 +54,10 @@ def threshold(image: ImageArray, low: Limit = 0.5, high: NoLimit = None) -> np.n
         high = _check.number(high, "high", least=low)
         # What lies above is below the first value that is greater.
         found &= image < first_at_least(math.nextafter(high, math.inf), image.dtype)
+    if not found.any():
+        least, most = span(image)
+        between = f"from {low:g} on" if high is None else f"between {low:g} and {high:g}"
+        remarks.note(f"nothing is marked: no voxel lies {between}, they go from {least:g} to {most:g}")
     return found.view(np.uint8)
 
 
