@@ -18,6 +18,9 @@ def coefficients(data: np.ndarray, axes: Sequence[int] = (0, 1, 2)) -> np.ndarra
     """Return the coefficients of the cubic B-spline through `data` along some axes; works in place."""
     for axis in axes:
         along = data.ndim - 1 if axis != data.ndim - 1 else 0
+        if data.size > _LINES * data.shape[along]:
+            # Slabs along it would be too large however thin: few planes, or one.
+            along = max((a for a in range(data.ndim) if a != axis), key=data.shape.__getitem__)
         lines = np.moveaxis(data, along, 0)
 
         def work(slab: slice, lines=lines, axis=axis, along=along) -> None:

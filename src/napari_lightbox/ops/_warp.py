@@ -1,18 +1,28 @@
-"""Interpolation at any places: for mappings that are not affine."""
+"""Interpolation at any places: for mappings that are not affine.
+
+Memory beside the result does not grow with the volume. What is copied to be interpolated (the coefficients of a cubic
+spline, 16-bit floats as those of 32 bits) is copied all in one up to `_bricks.LIMIT` bytes, and beyond it brick by
+brick: each is met by those blocks of the output that have places in it, and in them by just these voxels. So a mapping
+may lead from anywhere to anywhere; a smooth one asks for the places of a block some two or three times. The result is
+the same: bricks reach so far that coefficients agree to their last digit, up to rounding in double precision.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
-from . import _check, _tiles
+from . import _bricks, _check, _tiles
 from ._interpolation import UPWARD, coefficients, store
 
 # Output voxels of a part: some hundredths of a second.
 _PART = 1 << 17
 # Planes of a stack that one thread fetches from the same places.
 _TOGETHER = 8
+# Parts whose places are kept for all planes of a stack: some 16 bytes a voxel, 150 MB, of planes of up to 2900 x 2900.
+_KEPT = 64
 Find = Callable[[tuple[slice, ...]], np.ndarray]
 
 
@@ -27,6 +37,7 @@ def pull(data: np.ndarray, shape: tuple[int, ...], find: Find, order: str, fill:
         (z, y, x) of the output.
     find : callable
         From a block of the output, the input indices of its voxels, (3, *block); NaN where there is no such place.
+        It is asked again for a block where the input is divided, and must say the same again.
     order : {"nearest", "linear", "cubic"}
         Interpolation, with the border of `_resample.pull`.
     fill : float
@@ -42,17 +53,8 @@ def pull(data: np.ndarray, shape: tuple[int, ...], find: Find, order: str, fill:
     InputError
         If nothing of the input is left.
     """
-    source, result, seen = _prepared(data, order, (0, 1, 2)), np.empty(shape, data.dtype), []
-
-    def work(block: tuple[slice, ...]) -> None:
-        places = find(block)
-        outside = _outside(places, data.shape)
-        if not outside.all():
-            seen.append(block)
-        _write(source, places, outside, order, fill, result[block])
-
-    _tiles.run(work, _tiles.blocks(shape, _PART), "tiles")
-    _require(bool(seen))
+    result = np.empty(shape, data.dtype)
+    _Warp(data[None], find, order, fill, result[None]).run()
     return result
 
 
@@ -70,29 +72,187 @@ def pull_planes(data: np.ndarray, across: int, find: Find, order: str, fill: flo
     order, fill
         As for `pull`.
     """
-    axes = tuple(axis for axis in range(3) if axis != across)
-    planes = np.moveaxis(_prepared(data, order, axes), across, 0)
     result = np.empty(data.shape, data.dtype)
-    out = np.moveaxis(result, across, 0)
-    found = []
-    for block in _tiles.blocks(planes.shape[1:], _PART):
-        places = find(block)
-        found.append((block, places, _outside(places, planes.shape[1:])))
-    _require(not all(outside.all() for _, _, outside in found))
-
-    def work(part: tuple) -> None:
-        some, (block, places, outside) = part
-        if order == "linear" and some.stop - some.start > 1:
-            linear = _Linear(places, outside, planes.shape[1:])
-            for index in range(some.start, some.stop):
-                linear.write(planes[index], fill, out[(index, *block)])
-            return
-        for index in range(some.start, some.stop):
-            _write(planes[index], places, outside, order, fill, out[(index, *block)])
-
-    stacks = _tiles.slabs((len(planes), 1), _TOGETHER if order == "linear" else 1)
-    _tiles.run(work, [(some, part) for some in stacks for part in found], "tiles")
+    _Warp(np.moveaxis(data, across, 0), find, order, fill, np.moveaxis(result, across, 0)).run()
     return result
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the voxels of a block come from.
+
+    Parameters
+    ----------
+    block : tuple of slice
+        Of a plane of the output.
+    held : (*block) ndarray of bool or None
+        The voxels that come from the brick at hand; None where all do.
+    index : (n, ...) ndarray
+        Where those voxels lie in the brick: (n, *block) where all come from there, else (n, count). Whole numbers for
+        the nearest voxel.
+    """
+
+    block: tuple[slice, ...]
+    held: np.ndarray | None
+    index: np.ndarray
+
+
+class _Warp:
+    """One call: a stack of planes, or of one volume, that are all fetched from the same places.
+
+    Parameters
+    ----------
+    stack : ndarray
+        (planes, ...).
+    find, order, fill
+        As for `pull`.
+    out : ndarray
+        (planes, ...), where the result belongs.
+    """
+
+    def __init__(self, stack: np.ndarray, find: Find, order: str, fill: float, out: np.ndarray) -> None:
+        self.stack, self.find, self.order, self.fill, self.out = stack, find, order, fill, out
+        self.blocks = _tiles.blocks(out.shape[1:], _PART)
+        self.seen = False
+        self.divided = False
+
+    def run(self) -> None:
+        """Write the whole result."""
+        copied = _copied(self.stack.dtype, self.order)
+        if copied is None or self.stack.size * copied.itemsize <= _bricks.LIMIT:
+            self._fetch(_bricks.whole(self.stack.shape)[0], self.blocks)
+            _require(self.seen)
+            return
+        self.divided = True
+        spans = self._spans()
+        _require(self.seen)
+        reach = _bricks.FORGOTTEN[copied.itemsize] if self.order == "cubic" else 0
+        low, high = np.nanmin(spans[:, 0], axis=0), np.nanmax(spans[:, 1], axis=0)
+        ends = [0, *low], [len(self.stack) - 1, *high]
+        reaches = None, *(reach,) * len(low)
+        division = _bricks.between(*map(np.array, ends), self.stack.shape, reaches, _bricks.LIMIT // copied.itemsize)
+
+        def work(brick: _bricks.Brick) -> None:
+            # Comparisons with NaN, of blocks that come from nowhere, are false.
+            near = ((spans[:, 1] >= brick.low[1:]) & (spans[:, 0] < brick.high[1:])).all(axis=1)
+            self._fetch(brick, [block for block, there in zip(self.blocks, near, strict=True) if there])
+
+        _bricks.one_by_one(work, division, "bricks")
+
+    def _spans(self) -> np.ndarray:
+        """Return the lowest and the highest places of all blocks, (blocks, 2, n), and fill what comes from nowhere."""
+        spans = np.full((len(self.blocks), 2, self.stack.ndim - 1), np.nan)
+
+        def work(number: int) -> None:
+            block = self.blocks[number]
+            places = self.find(block)
+            inside = self._inside(places)
+            if not inside.all():
+                self.out[(slice(None), *block)] = self.fill
+            if inside.any():
+                self.seen = True
+                spans[number] = [[side(p[inside]) for p in places] for side in (np.min, np.max)]
+
+        _tiles.run(work, range(len(self.blocks)), "tiles")
+        return spans
+
+    def _fetch(self, brick: _bricks.Brick, blocks: list[tuple[slice, ...]]) -> None:
+        """Write what comes from a brick into some blocks of its planes."""
+        if not blocks:
+            return
+        source, where = _prepared(self.stack[brick.box], self.order), brick.box[0]
+        if len(source) == 1:
+            _tiles.run(lambda block: self._write(source, self.out[where], self._places(block, brick)), blocks, "tiles")
+            return
+        stacks = _tiles.slabs((len(source), 1), _TOGETHER if self.order == "linear" else 1)
+
+        def work(some: list[tuple[slice, ...]]) -> None:
+            found = []
+            _tiles.run(lambda block: found.append(self._places(block, brick)), some, "tiles")
+            parts = [(planes, places) for planes in stacks for places in found]
+            _tiles.run(lambda part: self._write(source[part[0]], self.out[where][part[0]], part[1]), parts, "tiles")
+
+        _bricks.one_by_one(work, [blocks[n : n + _KEPT] for n in range(0, len(blocks), _KEPT)], "parts")
+
+    def _inside(self, places: np.ndarray) -> np.ndarray:
+        """Return which places lie within half a voxel of the outer voxels."""
+        inside = np.ones(places.shape[1:], bool)
+        for place, length in zip(places, self.stack.shape[1:], strict=True):
+            inside &= (place >= -0.5) & (place < length - 0.5)
+        return inside
+
+    def _places(self, block: tuple[slice, ...], brick: _bricks.Brick) -> _Places:
+        places = self.find(block)
+        held = self._inside(places)
+        if self.divided:
+            for place, low, high in zip(places, brick.low[1:], brick.high[1:], strict=True):
+                held &= (place >= low) & (place < high)
+        everywhere = bool(held.all())
+        index = places if everywhere else places[:, held]
+        if index.size:
+            self.seen = True
+        rest = (-1, *(1,) * (index.ndim - 1))
+        if self.order == "nearest":
+            last = np.array(self.stack.shape[1:]).reshape(rest) - 1
+            index = np.clip(np.floor(index + (0.5 + UPWARD)).astype(np.intp), 0, last)
+        elif self.divided:
+            # Exact: a whole number, and none larger than the place.
+            index = index - np.array([s.start for s in brick.box[1:]]).reshape(rest)
+        return _Places(block, None if everywhere else held, index)
+
+    def _write(self, source: np.ndarray, out: np.ndarray, places: _Places) -> None:
+        """Write a block of some planes."""
+        out = out[(slice(None), *places.block)]
+        if places.held is not None and not self.divided:
+            out[:, ~places.held] = self.fill
+        if not places.index.size:
+            return
+        fetch = _fetching(places.index, source, self.order)
+        for plane, target in zip(source, out, strict=True):
+            if places.held is None:
+                fetch(plane, target)
+                continue
+            made = np.empty(places.index.shape[1:], out.dtype)
+            fetch(plane, made)
+            target[places.held] = made
+
+
+def _copied(dtype: np.dtype, order: str) -> np.dtype | None:
+    """Return the type of the copy that is interpolated, or None where voxels are taken as they are."""
+    if order == "cubic":
+        return _check.float_type(dtype)
+    return np.dtype(np.float32) if dtype == np.float16 and order == "linear" else None
+
+
+def _prepared(stack: np.ndarray, order: str) -> np.ndarray:
+    """Return what is interpolated: for a spline, its coefficients along all axes but that of the stack."""
+    copied = _copied(stack.dtype, order)
+    if order == "cubic":
+        return coefficients(stack.astype(copied), range(1, stack.ndim))
+    if stack.dtype.kind == "b":
+        return stack.view(np.uint8)
+    return stack if copied is None else stack.astype(copied)
+
+
+def _fetching(index: np.ndarray, source: np.ndarray, order: str) -> Callable[[np.ndarray, np.ndarray], None]:
+    """Return what writes the values of a plane at some places into an array."""
+    if order == "nearest":
+        where = tuple(index)
+
+        def nearest(plane: np.ndarray, out: np.ndarray) -> None:
+            out[...] = plane[where]
+
+        return nearest
+    if order == "linear" and len(source) > 1:
+        return _Linear(index, source.shape[1:]).write
+    spline, mode = (3, "mirror") if order == "cubic" else (1, "nearest")
+
+    def by_scipy(plane: np.ndarray, out: np.ndarray) -> None:
+        kind = _check.float_type(out.dtype)
+        found = ndimage.map_coordinates(plane, index, kind, order=spline, mode=mode, prefilter=False)
+        store(found, out, within=order != "cubic")
+
+    return by_scipy
 
 
 class _Linear:
@@ -101,11 +261,10 @@ class _Linear:
     The sums are those of `scipy.ndimage.map_coordinates`, in its order.
     """
 
-    def __init__(self, places: np.ndarray, outside: np.ndarray, shape: tuple[int, int]) -> None:
-        self.outside = outside
+    def __init__(self, places: np.ndarray, shape: tuple[int, int]) -> None:
         self.corners: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         pairs = []
-        for place, length in zip(np.where(outside, 0.0, places), shape, strict=True):
+        for place, length in zip(places, shape, strict=True):
             low = np.floor(place)
             # As weights that add up to 1 when rounded.
             first = 1 - (place - low)
@@ -116,11 +275,8 @@ class _Linear:
             for column, over in pairs[1]:
                 self.corners.append((row * shape[1] + column, down, over))
 
-    def write(self, plane: np.ndarray, fill: float, out: np.ndarray) -> None:
+    def write(self, plane: np.ndarray, out: np.ndarray) -> None:
         """Interpolate a plane into `out`."""
-        if self.outside.all():
-            out[...] = fill
-            return
         flat, total = plane.ravel(), np.zeros(out.shape)
         for index, down, over in self.corners:
             part = flat.take(index).astype(np.float64, copy=False)
@@ -131,46 +287,8 @@ class _Linear:
         kind = _check.float_type(out.dtype)
         with np.errstate(over="ignore"):
             store(total.astype(kind, copy=False), out, within=True)
-        out[self.outside] = fill
 
 
 def _require(something: bool) -> None:
     if not something:
         raise InputError("the result would hold nothing of the volume: check the points, the matrix or the parameters")
-
-
-def _prepared(data: np.ndarray, order: str, axes: tuple[int, ...]) -> np.ndarray:
-    """Return what is interpolated: for a spline, its coefficients along `axes`."""
-    if order == "cubic":
-        return coefficients(data.astype(_check.float_type(data.dtype)), axes)
-    if data.dtype.kind == "b":
-        return data.view(np.uint8)
-    return data.astype(np.float32) if data.dtype == np.float16 and order == "linear" else data
-
-
-def _outside(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return which places lie beyond half a voxel from the outer voxels, or nowhere."""
-    inside = np.ones(places.shape[1:], bool)
-    for place, length in zip(places, shape, strict=True):
-        inside &= (place >= -0.5) & (place < length - 0.5)
-    return ~inside
-
-
-def _write(
-    source: np.ndarray, places: np.ndarray, outside: np.ndarray, order: str, fill: float, out: np.ndarray
-) -> None:
-    """Interpolate at `places` into `out`."""
-    if outside.all():
-        out[...] = fill
-        return
-    places = np.where(outside, 0.0, places)
-    if order == "nearest":
-        index = np.floor(places + (0.5 + UPWARD)).astype(np.intp)
-        limits = np.array(source.shape).reshape(-1, *(1,) * (places.ndim - 1)) - 1
-        out[...] = source[tuple(np.clip(index, 0, limits))]
-    else:
-        kind = _check.float_type(out.dtype)
-        spline, mode = (3, "mirror") if order == "cubic" else (1, "nearest")
-        found = ndimage.map_coordinates(source, places, kind, order=spline, mode=mode, prefilter=False)
-        store(found, out, within=order != "cubic")
-    out[outside] = fill
