@@ -88,14 +88,14 @@ def bricks(
     most = (limit or LIMIT) // (real.itemsize * copies)
     reach = FORGOTTEN[real.itemsize] if reach is None else reach
     if np.prod(np.array(source, float) + 2 * MARGIN) <= most:
-        return whole(source)
+        return [whole(source)]
     low, high = _span(matrix, np.zeros((1, 3)), np.array([shape]))
     return between(low[0], high[0], source, (reach,) * 3, most)
 
 
-def whole(source: Sequence[int]) -> list[Brick]:
-    """Return the one brick that is all of an input."""
-    return [_brick([next(_along(np.array([0, n]), n, 0)) for n in source])]
+def whole(source: Sequence[int]) -> Brick:
+    """Return the brick that is all of an input."""
+    return _brick([next(_along(np.array([0, n]), n, 0)) for n in source])
 
 
 def between(

@@ -113,6 +113,7 @@ class _Warp:
     def __init__(self, stack: np.ndarray, find: Find, order: str, fill: float, out: np.ndarray) -> None:
         self.stack, self.find, self.order, self.fill, self.out = stack, find, order, fill, out
         self.blocks = _tiles.blocks(out.shape[1:], _PART)
+        self.whole = _bricks.whole(stack.shape)
         self.seen = False
         self.divided = False
 
@@ -120,7 +121,7 @@ class _Warp:
         """Write the whole result."""
         copied = _copied(self.stack.dtype, self.order)
         if copied is None or self.stack.size * copied.itemsize <= _bricks.LIMIT:
-            self._fetch(_bricks.whole(self.stack.shape)[0], self.blocks)
+            self._fetch(self.whole, self.blocks)
             _require(self.seen)
             return
         self.divided = True
@@ -146,7 +147,7 @@ class _Warp:
         def work(number: int) -> None:
             block = self.blocks[number]
             places = self.find(block)
-            inside = self._inside(places)
+            inside = self._inside(places, self.whole)
             if not inside.all():
                 self.out[(slice(None), *block)] = self.fill
             if inside.any():
@@ -174,19 +175,16 @@ class _Warp:
 
         _bricks.one_by_one(work, [blocks[n : n + _KEPT] for n in range(0, len(blocks), _KEPT)], "parts")
 
-    def _inside(self, places: np.ndarray) -> np.ndarray:
-        """Return which places lie within half a voxel of the outer voxels."""
+    def _inside(self, places: np.ndarray, brick: _bricks.Brick) -> np.ndarray:
+        """Return which places belong to a brick, and lie within half a voxel of the outer voxels of the whole."""
         inside = np.ones(places.shape[1:], bool)
-        for place, length in zip(places, self.stack.shape[1:], strict=True):
-            inside &= (place >= -0.5) & (place < length - 0.5)
+        for place, length, low, high in zip(places, self.stack.shape[1:], brick.low[1:], brick.high[1:], strict=True):
+            inside &= (place >= max(-0.5, low)) & (place < min(length - 0.5, high))
         return inside
 
     def _places(self, block: tuple[slice, ...], brick: _bricks.Brick) -> _Places:
         places = self.find(block)
-        held = self._inside(places)
-        if self.divided:
-            for place, low, high in zip(places, brick.low[1:], brick.high[1:], strict=True):
-                held &= (place >= low) & (place < high)
+        held = self._inside(places, brick)
         everywhere = bool(held.all())
         index = places if everywhere else places[:, held]
         if index.size:

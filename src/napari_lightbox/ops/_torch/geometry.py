@@ -2,20 +2,26 @@
 
 A position is worked out as ITK does: the two ends of an output line are mapped, and the voxels between them lie at
 fractions of the way.
+
+Neither the memory of the card nor that of this machine beside the result grows with the volume. The coefficients of a
+cubic spline are made on the processor, brick by brick where those of the whole input take more than `_bricks.LIMIT`;
+voxels are brought to the card as they are, all in one up to `_ON_CARD` bytes, and beyond it in bricks too. The result
+is the same as from the whole.
 """
 
 import numpy as np
 import torch
 
 from ...progress import track
-from .. import _check, _tiles
+from .. import _bricks, _check, _tiles
 from .._interpolation import UPWARD, coefficients, store
 from .._resample import on_voxels
-from .tensors import on_torch
+from .tensors import in_slabs, on_torch
 
 # Output voxels at a time: a cubic spline gathers 64 voxels for each.
 _SLAB = {"nearest": 1 << 22, "linear": 1 << 22, "cubic": 1 << 20}
-_ON_VOXEL = 1e-6
+# Bytes of an input that are on the card at a time: about as much as a slab takes there.
+_ON_CARD = 1 << 30
 
 
 def pull(
@@ -24,31 +30,73 @@ def pull(
     """Fetch every voxel of an output grid from `data`; arguments as for `_resample.pull`."""
     if on_voxels(matrix):
         order, matrix = "nearest", np.round(matrix)
-    if order == "cubic":
-        source = torch.from_numpy(coefficients(data.astype(_check.float_type(data.dtype)))).to(device)
-    elif order == "nearest":
-        # Voxels are moved as they are, whatever their bits mean.
-        bits = np.dtype(f"i{data.dtype.itemsize}")
-        source = torch.from_numpy(np.ascontiguousarray(data).view(bits).copy()).to(device)
-    else:
-        source = on_torch(data, device)
     result = np.empty(shape, data.dtype)
-    for slab in track(_tiles.slabs(shape, _SLAB[order]), "slabs"):
-        places = _places(matrix, slab, shape, device)
-        if order == "nearest":
-            places = [p + UPWARD for p in places]
-        beyond = torch.zeros(places[0].shape, dtype=torch.bool, device=device)
-        for place, length in zip(places, data.shape, strict=True):
-            beyond |= (place < -0.5) | (place >= length - 0.5)
-        values = _WAYS[order](source, places).cpu().numpy()
-        out = result[slab]
-        if order == "nearest":
-            out[...] = values.view(data.dtype)
-        else:
-            # Single precision swallows the noise in the last digits before it is rounded.
-            store(values.astype(_check.float_type(data.dtype), copy=False), out, within=order == "linear")
-        out[beyond.cpu().numpy()] = fill
+    slabs = _tiles.slabs(shape, _SLAB[order])
+    division = _division(data, matrix, shape, order)
+    alone = len(division) == 1
+    if not alone:
+        _tiles.run(lambda slab: result[slab].fill(fill), slabs, "slabs")
+
+    def work(brick: _bricks.Brick) -> None:
+        here = [slab for slab in slabs if alone or _may_meet(brick, matrix, slab, shape)]
+        source = _brought(data[brick.box], order, device) if here else None
+        for slab in track(here, "slabs"):
+            places = _places(matrix, slab, shape, device)
+            if order == "nearest":
+                places = [p + UPWARD for p in places]
+            inside = _inside(places, data.shape, brick)
+            out = result[slab]
+            if alone:
+                _store(_WAYS[order](source, places), out, order)
+                out[~inside.cpu().numpy()] = fill
+            elif inside.any():
+                # Exact: a whole number, and none larger than the place.
+                held = [p[inside] - s.start for p, s in zip(places, brick.box, strict=True)]
+                made = np.empty(held[0].shape, data.dtype)
+                _store(_WAYS[order](source, held), made, order)
+                out[inside.cpu().numpy()] = made
+
+    _bricks.one_by_one(work, division, "bricks")
     return result
+
+
+def _division(data: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], order: str) -> list[_bricks.Brick]:
+    """Return the bricks that the input is brought in."""
+    if order == "cubic":
+        return _bricks.bricks(matrix, shape, data.shape, _check.float_type(data.dtype))
+    kind = data.dtype if order == "nearest" else on_torch(data[:1, :1, :1], torch.device("cpu")).numpy().dtype
+    return _bricks.bricks(matrix, shape, data.shape, kind, reach=0, limit=_ON_CARD)
+
+
+def _inside(places: list[torch.Tensor], shape: tuple[int, ...], brick: _bricks.Brick) -> torch.Tensor:
+    """Return which places belong to a brick, and lie within half a voxel of the outer voxels of the whole."""
+    inside = torch.ones(places[0].shape, dtype=torch.bool, device=places[0].device)
+    for place, length, low, high in zip(places, shape, brick.low, brick.high, strict=True):
+        inside &= (place >= max(-0.5, low)) & (place < min(length - 0.5, high))
+    return inside
+
+
+def _may_meet(brick: _bricks.Brick, matrix: np.ndarray, slab: slice, shape: tuple[int, ...]) -> bool:
+    """Whether a slab of the output may have places in a brick."""
+    return bool(brick.holds(matrix, np.array([[slab.start, 0, 0]]), np.array([[slab.stop, *shape[1:]]]))[0])
+
+
+def _brought(data: np.ndarray, order: str, device: torch.device) -> torch.Tensor:
+    """Return on the card what is interpolated there."""
+    if order == "cubic":
+        return torch.from_numpy(coefficients(data.astype(_check.float_type(data.dtype)))).to(device)
+    # Nearest voxels are moved as they are, whatever their bits mean.
+    return in_slabs(data.view(f"i{data.dtype.itemsize}") if order == "nearest" else data, device)
+
+
+def _store(values: torch.Tensor, out: np.ndarray, order: str) -> None:
+    """Write what torch made into voxels."""
+    found = values.cpu().numpy()
+    if order == "nearest":
+        out[...] = found.view(out.dtype)
+    else:
+        # Single precision swallows the noise in the last digits before it is rounded.
+        store(found.astype(_check.float_type(out.dtype), copy=False), out, within=order == "linear")
 
 
 def _places(matrix: np.ndarray, slab: slice, shape: tuple[int, ...], device: torch.device) -> list[torch.Tensor]:

@@ -1,9 +1,15 @@
 """Arrays as tensors."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from ...errors import InputError
+from .. import _tiles
+
+# Voxels that are converted, or copied in another order, at a time.
+_SLAB = 1 << 22
 
 
 def on_torch(array: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -28,3 +34,18 @@ def on_torch(array: np.ndarray, device: torch.device) -> torch.Tensor:
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     # A copy where it may not be written: torch warns of such arrays.
     return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
+
+
+def in_slabs(
+    array: np.ndarray, device: torch.device, convert: Callable[[np.ndarray], np.ndarray] = lambda part: part
+) -> torch.Tensor:
+    """Return what `on_torch` gives of ``convert(array)``, with no other array of that size on this machine."""
+    first, *others = _tiles.slabs(array.shape, _SLAB)
+    begun = on_torch(convert(array[first]), device)
+    if not others:
+        return begun
+    whole = begun.new_empty(array.shape)
+    whole[first] = begun
+    for slab in others:
+        whole[slab] = on_torch(convert(array[slab]), device)
+    return whole
