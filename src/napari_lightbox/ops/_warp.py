@@ -88,8 +88,8 @@ class _Places:
     held : (*block) ndarray of bool or None
         The voxels that come from the brick at hand; None where all do.
     index : (n, ...) ndarray
-        Where those voxels lie in the brick: (n, *block) where all come from there, else (n, count). Whole numbers for
-        the nearest voxel.
+        Where voxels lie in the brick: (n, count), of those that are held, where the input is divided; else (n, *block),
+        anywhere for those that are not held. Whole numbers for the nearest voxel.
     """
 
     block: tuple[slice, ...]
@@ -185,34 +185,37 @@ class _Warp:
     def _places(self, block: tuple[slice, ...], brick: _bricks.Brick) -> _Places:
         places = self.find(block)
         held = self._inside(places, brick)
-        everywhere = bool(held.all())
-        index = places if everywhere else places[:, held]
-        if index.size:
+        if held.any():
             self.seen = True
-        rest = (-1, *(1,) * (index.ndim - 1))
-        if self.order == "nearest":
-            last = np.array(self.stack.shape[1:]).reshape(rest) - 1
-            index = np.clip(np.floor(index + (0.5 + UPWARD)).astype(np.intp), 0, last)
-        elif self.divided:
+        if self.divided:
             # Exact: a whole number, and none larger than the place.
-            index = index - np.array([s.start for s in brick.box[1:]]).reshape(rest)
+            index = np.stack([p[held] - s.start for p, s in zip(places, brick.box[1:], strict=True)])
+            return _Places(block, held, index)
+        everywhere = bool(held.all())
+        index = places if everywhere else np.where(held, places, 0.0)
+        if self.order == "nearest":
+            last = np.array(self.stack.shape[1:]).reshape(-1, *(1,) * held.ndim) - 1
+            index = np.clip(np.floor(index + (0.5 + UPWARD)).astype(np.intp), 0, last)
         return _Places(block, None if everywhere else held, index)
 
     def _write(self, source: np.ndarray, out: np.ndarray, places: _Places) -> None:
         """Write a block of some planes."""
         out = out[(slice(None), *places.block)]
-        if places.held is not None and not self.divided:
-            out[:, ~places.held] = self.fill
-        if not places.index.size:
+        held = places.held
+        if held is not None and not held.any():
+            if not self.divided:
+                out[...] = self.fill
             return
         fetch = _fetching(places.index, source, self.order)
         for plane, target in zip(source, out, strict=True):
-            if places.held is None:
-                fetch(plane, target)
+            if self.divided:
+                made = np.empty(places.index.shape[1], out.dtype)
+                fetch(plane, made)
+                target[held] = made
                 continue
-            made = np.empty(places.index.shape[1:], out.dtype)
-            fetch(plane, made)
-            target[places.held] = made
+            fetch(plane, target)
+            if held is not None:
+                target[~held] = self.fill
 
 
 def _copied(dtype: np.dtype, order: str) -> np.dtype | None:
