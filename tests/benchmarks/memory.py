@@ -115,7 +115,7 @@ def _scipy_notch(image: np.ndarray) -> np.ndarray:
 
 def ours() -> dict[str, Call]:
     """Return our calls by their names."""
-    from napari_lightbox.ops import filters, frequency, metrics, segmentation, spatial
+    from napari_lightbox.ops import filters, frequency, metrics, segmentation, spatial, warps
 
     def grown(**options) -> Call:
         return lambda image: segmentation.region_grow(image, [_seed(image)], **options)
@@ -125,6 +125,16 @@ def ours() -> dict[str, Call]:
 
     def finer(image: np.ndarray) -> np.ndarray:
         return spatial.resample(_volume(image), FINER, order="cubic").data
+
+    # Parallels meet: along x, the far end is a few per cent smaller.
+    meeting = np.eye(4)
+    meeting[3, 2] = 1e-4
+
+    def projected(image: np.ndarray, order: str = "cubic") -> np.ndarray:
+        return warps.projective(_volume(image), matrix=meeting, order=order).data
+
+    def seen(image: np.ndarray) -> np.ndarray:
+        return warps.lens_distortion(_volume(image), k1=0.1, order="cubic").data
 
     return {
         "median 3": filters.median,
@@ -139,6 +149,11 @@ def ours() -> dict[str, Call]:
         "resample, linear": lambda image: spatial.resample(_volume(image), FINER).data,
         "resample, cubic": finer,
         "resample, cubic, deep": finer,
+        "projective, linear": lambda image: projected(image, "linear"),
+        "projective, cubic": projected,
+        "projective, cubic, deep": projected,
+        "lens_distortion, cubic": seen,
+        "lens_distortion, cubic, deep": seen,
         "otsu": segmentation.otsu,
         "region_grow, seed": grown(threshold=60.5),
         "region_grow, all joins": grown(threshold=1e6),

@@ -103,7 +103,8 @@ def notch(
     mode : {"reject", "pass"}
         Remove the pattern, or show the pattern alone.
     device : str
-        ``"cpu"``, or a graphics card through torch: ``"cuda"``, ``"cuda:1"``. Equal within rounding.
+        ``"cpu"``, or a graphics card through torch: ``"cuda"``, ``"cuda:1"``. Equal within rounding. A card must have
+        room for the whole spectrum and its transforms, some four times the image as floats: memory there grows with it.
 
     Returns
     -------
@@ -299,7 +300,8 @@ def band_reject(
     spacing : tuple of float, optional
         Size of a voxel in mm, in array order; needed for cycles/mm.
     device : str
-        ``"cpu"``, or a graphics card through torch: ``"cuda"``, ``"cuda:1"``. Equal within rounding.
+        ``"cpu"``, or a graphics card through torch: ``"cuda"``, ``"cuda:1"``. Equal within rounding. A card must have
+        room for the whole spectrum and its transforms, some four times the image as floats: memory there grows with it.
 
     Returns
     -------

@@ -158,9 +158,10 @@ def affine(
     Cubic interpolation makes the spline's coefficients of the whole input (of one frame) where they take up to 256 MiB,
     at 4 bytes a voxel for float32 and types of up to 16 bits, else 8. Those of larger inputs it makes brick by brick,
     from the voxels of a brick and 28 (of 8 bytes: 40) around it: what lies further away no longer counts. Either way
-    gives the same; a double may differ by rounding. So memory beside the result does not grow with the volume, except
-    on a graphics card. The other interpolations need a copy of the input where it is not contiguous or may not be
-    written, and as long as SimpleITK serves, until the compiled way is ready.
+    gives the same; a double may differ by rounding. So memory beside the result does not grow with the volume, nor does
+    that of a graphics card, to which larger inputs are brought in bricks. On the processor, the other interpolations
+    need a copy of the input where it is not contiguous or may not be written, and as long as SimpleITK serves, until
+    the compiled way is ready.
 
     References
     ----------

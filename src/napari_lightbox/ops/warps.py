@@ -4,6 +4,9 @@ Lengths are millimetres. A warp in a section acts in the same way on every slice
 of the patient that the section shows, in LPS mm as the status bar has them: (y, x) in an axial section, (z, x) in a
 coronal one, (z, y) in a sagittal one. In an oblique volume they are counted along its own axes, through the same
 origin. A typed text has them the other way round, as people write them: x before y before z.
+
+Memory beside the result does not grow with the volume: a spline's coefficients are made of a whole frame where they
+take up to 256 MiB, else of some slices at a time, or brick by brick as in `spatial.affine`, with the same result.
 """
 
 import re
