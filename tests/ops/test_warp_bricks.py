@@ -89,18 +89,23 @@ def assert_true(found, data, places, order):
         assert (apart > 0).mean() < 5e-3
 
 
+def noted(monkeypatch, module, name):
+    """Return the list that what a function gives is noted in."""
+    given, function = [], getattr(module, name)
+
+    def call(*arguments):
+        given.append(function(*arguments))
+        return given[-1]
+
+    monkeypatch.setattr(module, name, call)
+    return given
+
+
 def limited(monkeypatch, limit, part=2000):
     """Lower the limit and the size of parts, and return the list that all divisions are noted in."""
-    divisions, divide = [], _bricks.between
-
-    def noted(*arguments):
-        divisions.append(divide(*arguments))
-        return divisions[-1]
-
     monkeypatch.setattr(_bricks, "LIMIT", limit)
-    monkeypatch.setattr(_bricks, "between", noted)
     monkeypatch.setattr(_warp, "_PART", part)
-    return divisions
+    return noted(monkeypatch, _bricks, "between")
 
 
 def limit_for(dtype, order):
@@ -140,15 +145,31 @@ def test_planes_in_bricks(rng, monkeypatch, across, dtype):
         for plane, made in zip(np.moveaxis(data, across, 0), np.moveaxis(whole, across, 0), strict=True):
             assert_true(made, plane, places, order)
         # Some planes at a time, and parts of one plane.
-        for limit, parts in ((270_000, 2), (40_000, 20)):
+        for limit, divided in ((270_000, False), (40_000, True)):
             with monkeypatch.context() as patch:
-                divisions = limited(patch, limit)
+                divisions, made = limited(patch, limit), noted(patch, _warp, "_prepared")
                 patch.setattr(_warp, "_KEPT", 3)
                 found = _warp.pull_planes(*arguments)
-            if order == "cubic":
-                assert len(divisions[0]) >= parts
-                assert (len({brick.low[1:] for brick in divisions[0]}) > 1) == (parts > 2)
+            copied = order == "cubic" or (order == "linear" and dtype == "f2")
+            assert bool(divisions) == (divided and copied)
+            assert len(made) >= (2 if copied else 1)
+            assert all(source.size * source.itemsize <= limit for source in made if copied)
             np.testing.assert_array_equal(found, whole)
+
+
+def test_places_are_found_once_for_all_stacks_of_planes(rng, monkeypatch):
+    data, places, asked = voxels(rng, (12, 90, 80), "i2"), smooth((90, 80), (90, 80)), []
+
+    def find(block):
+        asked.append(block)
+        return places[(slice(None), *block)]
+
+    limited(monkeypatch, 1 << 30)
+    monkeypatch.setattr(_warp, "_STACK", 5 * 4 * 90 * 80)
+    made = noted(monkeypatch, _warp, "_prepared")
+    _warp.pull_planes(data, 0, find, "cubic", FILL)
+    assert [len(source) for source in made] == [5, 5, 2]
+    assert len(asked) == len(_tiles.blocks((90, 80), 2000))
 
 
 def test_one_plane_that_is_larger_than_the_limit(rng, monkeypatch):
@@ -191,9 +212,7 @@ def test_bricks_without_any_place_are_not_made(rng, monkeypatch):
     data, target = voxels(rng, (3, 600, 40), "i2"), (20, 20, 20)
     places = np.stack([np.full(target, 1.2), np.full(target, 3.3), np.full(target, 20.7)])
     places[1, 10:] = 590.2
-    made, prepare = [], _warp._prepared
-    divisions = limited(monkeypatch, 90_000, 500)
-    monkeypatch.setattr(_warp, "_prepared", lambda *arguments: made.append(1) or prepare(*arguments))
+    divisions, made = limited(monkeypatch, 90_000, 500), noted(monkeypatch, _warp, "_prepared")
     found = _warp.pull(data, target, finder(places), "cubic", FILL)
     assert len(made) == 2 < len(divisions[0])
     np.testing.assert_allclose(found, truth(data, places, "cubic")[0], atol=1)

@@ -1,14 +1,15 @@
 """Interpolation at any places: for mappings that are not affine.
 
 Memory beside the result does not grow with the volume. What is copied to be interpolated (the coefficients of a cubic
-spline, 16-bit floats as those of 32 bits) is copied all in one up to `_bricks.LIMIT` bytes, and beyond it brick by
-brick: each is met by those blocks of the output that have places in it, and in them by just these voxels. So a mapping
+spline, 16-bit floats as those of 32 bits) is copied some planes at a time where these have nothing to do with each
+other. A volume, or a single plane, is copied all in one up to `_bricks.LIMIT` bytes, and beyond it brick by brick: each
+is met by those blocks of the output that have places in it, and in them by just these voxels. So a mapping
 may lead from anywhere to anywhere; a smooth one asks for the places of a block some two or three times. The result is
 the same: bricks reach so far that coefficients agree to their last digit, up to rounding in double precision.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -23,6 +24,8 @@ _PART = 1 << 17
 _TOGETHER = 8
 # Parts whose places are kept for all planes of a stack: some 16 bytes a voxel, 150 MB, of planes of up to 2900 x 2900.
 _KEPT = 64
+# Bytes of planes that are copied at a time: enough of them for many threads.
+_STACK = 64 << 20
 Find = Callable[[tuple[slice, ...]], np.ndarray]
 
 
@@ -114,16 +117,26 @@ class _Warp:
         self.stack, self.find, self.order, self.fill, self.out = stack, find, order, fill, out
         self.blocks = _tiles.blocks(out.shape[1:], _PART)
         self.whole = _bricks.whole(stack.shape)
+        self.kept: tuple[tuple, list[_Places]] | None = None
         self.seen = False
         self.divided = False
 
     def run(self) -> None:
         """Write the whole result."""
         copied = _copied(self.stack.dtype, self.order)
-        if copied is None or self.stack.size * copied.itemsize <= _bricks.LIMIT:
-            self._fetch(self.whole, self.blocks)
-            _require(self.seen)
+        size = 0 if copied is None else copied.itemsize
+        if self.stack[0].size * size > _bricks.LIMIT:
+            self._divide(copied)
             return
+        # More planes where their places are not kept, but found again for each stack.
+        most = min(_STACK, _bricks.LIMIT) if len(self.blocks) <= _KEPT else _bricks.LIMIT
+        most = most // size if size else self.stack.size
+        stacks = [replace(self.whole, box=(s, *self.whole.box[1:])) for s in _tiles.slabs(self.stack.shape, most)]
+        _bricks.one_by_one(lambda brick: self._fetch(brick, self.blocks), stacks, "planes")
+        _require(self.seen)
+
+    def _divide(self, copied: np.dtype) -> None:
+        """Write the whole result, from bricks of single planes or of the volume."""
         self.divided = True
         spans = self._spans()
         _require(self.seen)
@@ -162,15 +175,18 @@ class _Warp:
         if not blocks:
             return
         source, where = _prepared(self.stack[brick.box], self.order), brick.box[0]
-        if len(source) == 1:
+        if len(self.stack) == 1:
             _tiles.run(lambda block: self._write(source, self.out[where], self._places(block, brick)), blocks, "tiles")
             return
         stacks = _tiles.slabs((len(source), 1), _TOGETHER if self.order == "linear" else 1)
 
         def work(some: list[tuple[slice, ...]]) -> None:
-            found = []
-            _tiles.run(lambda block: found.append(self._places(block, brick)), some, "tiles")
-            parts = [(planes, places) for planes in stacks for places in found]
+            if self.kept is None or self.kept[0] != (brick.low[1:], some):
+                found: list[_Places] = []
+                self.kept = None
+                _tiles.run(lambda block: found.append(self._places(block, brick)), some, "tiles")
+                self.kept = (brick.low[1:], some), found
+            parts = [(planes, places) for planes in stacks for places in self.kept[1]]
             _tiles.run(lambda part: self._write(source[part[0]], self.out[where][part[0]], part[1]), parts, "tiles")
 
         _bricks.one_by_one(work, [blocks[n : n + _KEPT] for n in range(0, len(blocks), _KEPT)], "parts")

@@ -6,7 +6,8 @@ coronal one, (z, y) in a sagittal one. In an oblique volume they are counted alo
 origin. A typed text has them the other way round, as people write them: x before y before z.
 
 Memory beside the result does not grow with the volume: a spline's coefficients are made of a whole frame where they
-take up to 256 MiB, else of some slices at a time, or brick by brick as in `spatial.affine`, with the same result.
+take up to 256 MiB, else brick by brick as in `spatial.affine`; in a section of some slices at a time. The result is the
+same either way.
 """
 
 import re
