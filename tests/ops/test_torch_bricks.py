@@ -76,6 +76,19 @@ def test_bricks_give_what_the_processor_gives(rng, monkeypatch, order):
     np.testing.assert_array_equal(found, ours)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_of_an_output_in_a_corner_only_that_is_brought(rng, monkeypatch, order):
+    data, matrix = voxels(rng, (9, 400, 300), "f4"), np.diag([0.9, 1.1, 1.2, 1.0])
+    matrix[:3, 3] = 0.3, 320.2, 200.4
+    arguments = data, matrix, (8, 20, 30), order, 1, CPU
+    whole = geometry.pull(*arguments)
+    divisions, brought = limited(monkeypatch, 700_000)
+    found = geometry.pull(*arguments)
+    assert len(divisions[0]) == len(brought) == 1
+    assert len(np.unique(found)) > 1000
+    np.testing.assert_array_equal(found, whole)
+
+
 @pytest.mark.parametrize("dtype", ["?", "u1", "u2", "f2", "f4", ">i2"])
 def test_an_array_brought_in_slabs_is_that_at_once(rng, monkeypatch, dtype):
     array = voxels(rng, (7, 5, 6), dtype).transpose(1, 2, 0)

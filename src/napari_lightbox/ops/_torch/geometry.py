@@ -33,7 +33,7 @@ def pull(
     result = np.empty(shape, data.dtype)
     slabs = _tiles.slabs(shape, _SLAB[order])
     division = _division(data, matrix, shape, order)
-    alone = len(division) == 1
+    alone = division == [_bricks.whole(data.shape)]
     if not alone:
         _tiles.run(lambda slab: result[slab].fill(fill), slabs, "slabs")
 
