@@ -26,6 +26,8 @@ _TOGETHER = 8
 _KEPT = 64
 # Bytes of planes that are copied at a time: enough of them for many threads.
 _STACK = 64 << 20
+# Voxels of a plane that a thread may copy to have them in a row.
+_ROW = 1 << 20
 Find = Callable[[tuple[slice, ...]], np.ndarray]
 
 
@@ -260,7 +262,7 @@ def _fetching(index: np.ndarray, source: np.ndarray, order: str) -> Callable[[np
             out[...] = plane[where]
 
         return nearest
-    if order == "linear" and len(source) > 1:
+    if order == "linear" and len(source) > 1 and (source[0].flags.c_contiguous or source[0].size <= _ROW):
         return _Linear(index, source.shape[1:]).write
     spline, mode = (3, "mirror") if order == "cubic" else (1, "nearest")
 
