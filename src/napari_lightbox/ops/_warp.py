@@ -225,6 +225,7 @@ class _Warp:
                 out[...] = self.fill
             return
         fetch = _fetching(places.index, source, self.order)
+        outside = None if held is None else ~held
         for plane, target in zip(source, out, strict=True):
             if self.divided:
                 made = np.empty(places.index.shape[1], out.dtype)
@@ -232,8 +233,8 @@ class _Warp:
                 target[held] = made
                 continue
             fetch(plane, target)
-            if held is not None:
-                target[~held] = self.fill
+            if outside is not None:
+                target[outside] = self.fill
 
 
 def _copied(dtype: np.dtype, order: str) -> np.dtype | None:
