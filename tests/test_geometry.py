@@ -1,5 +1,6 @@
 """Where voxels lie: truths written by hand, then nibabel and SimpleITK as witnesses."""
 
+import weakref
 from itertools import permutations, product
 
 import nibabel as nib
@@ -217,6 +218,23 @@ def test_four_dimensions():
     assert doubled.grid == grid
     with pytest.raises(InputError, match="frame 3"):
         volume.frame(3)
+
+
+def test_results_of_frames_become_one_array_of_a_type_that_holds_all_and_are_not_kept():
+    grid = Grid.from_spacing(SPACING, (4, *SHAPE), frames=Frames("time", (0, 1, 2, 3), "s"))
+    made = []
+
+    def one_frame(frame):
+        assert sum(one() is not None for one in made[1:]) <= 1
+        index = len(made)
+        data = np.full(SHAPE, 100 * index, (np.uint8, np.uint8, np.uint8, np.uint16)[index])
+        made.append(weakref.ref(data))
+        return frame.replace(data=data, name=f"frame {index}")
+
+    found = map_frames(one_frame, Volume(np.zeros(grid.shape), grid))
+    assert found.data.dtype == np.uint16
+    assert found.data[:, 0, 0, 0].tolist() == [0, 100, 200, 300]
+    assert found.name == "frame 0"
 
 
 def test_a_grid_and_a_volume_cannot_be_changed():

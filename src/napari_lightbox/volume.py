@@ -176,14 +176,12 @@ def map_frames(function: Callable[[Volume], Volume], volume: Volume) -> Volume:
     """
     if volume.grid.frames is None:
         return function(volume.replace(data=np.asarray(volume.data)))
-    results = []
+    # Each into its place at once: kept until the last, frames would be there twice.
     for index in track(range(volume.frame_count), "frames"):
-        results.append(function(volume.frame(index)))
-    first = results[0]
-    for other in results[1:]:
-        first.grid.require_same_space(other.grid, "results of different frames")
-    dtype = np.result_type(*(r.data.dtype for r in results))
-    data = np.empty((len(results), *first.grid.spatial_shape), dtype)
-    for index, result in enumerate(results):
+        result = function(volume.frame(index))
+        if index == 0:
+            first, data = result, np.empty((volume.frame_count, *result.grid.spatial_shape), result.data.dtype)
+        first.grid.require_same_space(result.grid, "results of different frames")
+        data = data.astype(np.result_type(data, result.data), copy=False)
         data[index] = result.data
     return first.replace(data=data, grid=first.grid.with_frames(volume.grid.frames))
