@@ -1,8 +1,9 @@
 """Peak memory of a prediction beside MONAI's and nnU-Net's sliding windows; each in a process of its own.
 
 Run ``python tests/benchmarks/inference_memory.py`` for the table, classes by depth, or with ``--case JSON`` for one
-measurement. The network is one that needs next to nothing itself, or with ``channels`` a U-Net. Peak resident memory
-counts from after the libraries are loaded and the image is there. Peers that are not installed are named as absent.
+measurement. The network is one that needs next to nothing itself, with ``channels`` a U-Net, or with ``folder`` that
+of a model's folder, which is trusted. Peak resident memory counts from after the libraries
+are loaded and the image is there. Peers that are not installed are named as absent.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import torch
 
 from napari_lightbox.models import predict, quote
 from napari_lightbox.models.card import Card
-from napari_lightbox.models.loaders import Model
+from napari_lightbox.models.loaders import Model, load
 from napari_lightbox.models.networks import build
 from napari_lightbox.volume import Volume
 
@@ -51,6 +52,8 @@ def status(name: str) -> int:
 
 def prepare(case: dict) -> tuple[Volume, Model]:
     """Return the image and the model of a case."""
+    if case.get("folder"):
+        return image(case), load(case["folder"], trust=True)
     classes, dims = case["classes"], len(case["window"])
     args = {"dims": dims, "channels": case.get("channels"), "out_channels": classes}
     card = {
@@ -68,23 +71,29 @@ def prepare(case: dict) -> tuple[Volume, Model]:
     }
     torch.manual_seed(0)
     network = build("unet", **args) if case.get("channels") else Shades(classes)
+    return image(case), Model(Card.from_dict(card), network)
+
+
+def image(case: dict) -> Volume:
+    """Return the image of a case."""
     data = np.empty(case["shape"], np.int16)
     rng = np.random.default_rng(0)
     for plane in data:
         plane[...] = rng.integers(-1000, 1000, plane.shape)
-    return Volume.from_array(data, spacing=(1, 1, 1)), Model(Card.from_dict(card), network)
+    return Volume.from_array(data, spacing=(1, 1, 1), **({"meta": case["meta"]} if "meta" in case else {}))
 
 
 def measure(case: dict) -> dict:
     """Run a case, and return what it was quoted and took."""
     torch.set_num_threads(1)
     volume, model = prepare(case)
-    with torch.inference_mode():
-        model.module(torch.zeros(1, 1, *[16] * len(case["window"])))
+    if not case.get("folder"):
+        with torch.inference_mode():
+            model.module(torch.zeros(1, 1, *[16] * len(case["window"])))
     predict(Volume.from_array(np.zeros((8, 8, 8), np.float32), spacing=(1, 1, 1)), lambda x: x)
     peer = _PEERS[case["peer"]](volume, model, case) if case.get("peer") else None
     given = {"probabilities": case.get("probabilities", ()), "memory": case.get("memory")}
-    cost = quote(volume, model.card, **given)
+    cost = quote(volume, model, **given)
     Path("/proc/self/clear_refs").write_text("5")
     before, start = status("VmRSS"), time.perf_counter()
     peer() if peer else predict(volume, model, check=False, **given)

@@ -261,6 +261,6 @@ def test_rules_that_do_not_fit_are_refused_before_the_work():
 
 def test_a_finer_image_that_does_not_fit_into_memory_is_refused_before_the_work():
     model = Model(image_card(factor=2), Net(upsampled))
-    refused("about .* of memory and 1 kB are allowed: allow more as memory, crop or resample", model, memory=1000.0)
+    refused("about .* of memory and 1 kB are allowed: allow more as memory, or crop or resample", model, memory=1000.0)
     assert not model.module.seen
     predict(make(), model, memory=1000.0, check=False)

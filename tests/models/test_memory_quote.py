@@ -67,18 +67,29 @@ def test_larger_quotes_too(case):
 @pytest.mark.parametrize(
     ("side", "taken"), [(16, 85e6), (32, 97e6), (48, 140e6), (64, 200e6), (72, 245e6), (96, 465e6)]
 )
-def test_the_share_of_a_network_in_the_quote_is_what_was_measured(side, taken):
+def test_the_share_of_a_network_in_the_quote_is_what_was_measured(monkeypatch, side, taken):
     """Of U-Nets of 16 features at first: peaks of `inference_memory.py` less what is counted beside the network."""
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
     card = SimpleNamespace(architecture={"args": {"channels": [16, 32]}})
-    plan = SimpleNamespace(window=(side, side, side), batch=1)
+    plan = SimpleNamespace(window=(side, side, side), batch=1, network_bytes=0)
     assert cost.network_bytes(card, plan) == pytest.approx(taken, rel=0.15)
+
+
+def test_a_compiler_that_is_loaded_is_not_counted(monkeypatch):
+    card = SimpleNamespace(architecture={"args": {"channels": [16, 32]}})
+    plan = SimpleNamespace(window=(8, 8, 8), batch=1, network_bytes=0)
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    without = cost.network_bytes(card, plan)
+    monkeypatch.setitem(sys.modules, "numba", SimpleNamespace())
+    assert without - cost.network_bytes(card, plan) == cost._COMPILER
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_slices_that_compiled_layers_take_one_by_one_count_once(monkeypatch, compiled):
     monkeypatch.setattr(cost._ready, "available", lambda: compiled)
     card = SimpleNamespace(architecture={"name": "unet2d", "args": {"channels": [16, 32]}})
-    needed = [cost.network_bytes(card, SimpleNamespace(window=(1, 64, 64), batch=batch)) for batch in (1, 16)]
+    plans = [SimpleNamespace(window=(1, 64, 64), batch=batch, network_bytes=0) for batch in (1, 16)]
+    needed = [cost.network_bytes(card, plan) for plan in plans]
     assert (needed[0] == needed[1]) == compiled
 
 

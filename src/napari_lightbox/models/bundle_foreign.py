@@ -14,7 +14,6 @@ import numpy as np
 from ..errors import InputError
 from ..geometry import Grid
 from ..io.convention import to_xyz
-from ..memory import free_memory
 from ..volume import Volume
 from .bundle import Frame, Rules, asked_window
 from .card import Card
@@ -239,24 +238,23 @@ def plan_whole(channels: Sequence[Volume], card: Card, given: Mapping[str, Any])
     return make_plan(list(channels), card, options_for(card, **chosen), given.get("window"))
 
 
-def quote_whole(channels: Sequence[Volume], card: Card, given: Mapping[str, Any], notes: Sequence[str]) -> "Quote":
-    """Say what such a prediction will cost; what MONAI's own transforms take besides is not known."""
+def quote_whole(
+    channels: Sequence[Volume], model: Any, card: Card, given: Mapping[str, Any], notes: Sequence[str]
+) -> "Quote":
+    """Say what such a prediction of a model or card will cost; what MONAI's own transforms take is not known."""
+    from . import cost, footprint
     from .plan import Quote
 
-    plan = plan_whole(channels, card, given)
+    plan = footprint.learnt(plan_whole(channels, card, given), [model])
     needed = 4 * math.prod(plan.padded) * (_COPIES * (card.output.channels or 2) + 2 * card.input.network_channels)
-    return Quote(plan.frames * plan.windows_per_frame, needed, (*plan.notes, *notes))
+    needed += int(cost.network_bytes(card, plan))
+    return Quote(plan.frames * plan.windows_per_frame, needed, (*plan.notes, *footprint.noted(plan, card), *notes))
 
 
-def require_memory(channels: Sequence[Volume], card: Card, given: Mapping[str, Any]) -> None:
+def require_memory(channels: Sequence[Volume], model: Any, given: Mapping[str, Any]) -> None:
     """Refuse such a prediction where memory does not suffice."""
-    from .cost import budget
-    from .plan import human_bytes
+    from .cost import told
 
-    needed, memory = quote_whole(channels, card, given, ()).memory_bytes, given["memory"]
-    allowed = free_memory() if memory is None else budget(memory)
-    if allowed is not None and needed > allowed:
-        raise InputError(
-            f"model {card.name!r} needs about {human_bytes(needed)} of memory, as MONAI needs all classes together, "
-            f"and {human_bytes(allowed)} are {'free' if memory is None else 'allowed'}: crop or resample the image"
-        )
+    problem = told(quote_whole(channels, model, model.card, given, ()), given["memory"], "image").problem
+    if problem:
+        raise InputError(problem)

@@ -60,7 +60,7 @@ def predict(channels: Sequence[Volume], model: Model, given: Mapping[str, Any], 
     if lost:
         notes = (*notes, f"no {' and no '.join(lost)}: MONAI finishes the answer, and leaves labels only")
     if given["check"]:
-        require_memory(channels, card, given)
+        require_memory(channels, model, given)
     plan = plan_whole(channels, card, given)
     device = engine.choose_device(given["device"])
     frames = [_frame([v.frame(n) for v in channels], model, given, device) for n in range(plan.frames)]

@@ -5,6 +5,7 @@ windows run twice. Neither changes a label.
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,8 +33,9 @@ _ALWAYS = 16 << 20
 _GIVEN_BACK = 32 << 20
 # What writing compressed chunks takes beside the results: the library, its threads, and slabs on their way to disk.
 CHUNKING = 12 << 20
-# What the first convolutions bring with them, whatever their size: the compiler, kernels, and gaps in the heap.
-_KERNELS = 88 << 20
+# What the first convolutions bring with them, whatever their size: kernels, gaps in the heap, and the compiler where
+# nobody has loaded it.
+_KERNELS, _COMPILER = 32 << 20, 56 << 20
 # Arrays of the size of the first level's features that a U-Net has in use at once; convolutions pad features to 16.
 _LEVELS = 6.4
 _LEAST_FEATURES = 16
@@ -207,8 +209,8 @@ def draw_up(
     before = results + (0 if on_disk else kept) if plan.frames > 1 else 0
     preparing = _ALWAYS + before + _preparing(volumes, plan, card)
     disk = kept if on_disk else 0
-    always = _ALWAYS + (_KERNELS if network else 0)
-    return Bill(blocks, room, int(max(running, preparing)), disk, dtype, on_disk, int(least), always)
+    always = _ALWAYS + (min(network, _loading()) if network else 0)
+    return Bill(blocks, room, int(max(running, preparing)), disk, dtype, on_disk, int(least), int(always))
 
 
 def remedy(plan: Plan, bill: Bill, allowed: float, draw: Callable[[Plan], Bill]) -> str:
@@ -277,17 +279,33 @@ def _finishing(plan: Plan, channels: int, classes: int) -> int:
     return int(copies * strip)
 
 
+def compiled(card: Card) -> bool:
+    """Whether a network is known to go through compiled layers."""
+    return card.architecture.get("name") in _COMPILED and _features(card) > 0 and _ready.available()
+
+
 def network_bytes(card: Card, plan: Plan) -> float:
     """Return about what a network needs for the windows that go through it together; 0 where nothing is known of it."""
-    args: Any = card.architecture.get("args", {})
-    # What the features of the finest level are called in one architecture or the other.
-    names = ("channels", "features_per_stage", "features", "init_filters")
-    features = next((args[name] for name in names if args.get(name)), None)
+    layers, features = compiled(card), _features(card)
+    if plan.network_bytes and not layers:
+        return plan.network_bytes
     if not features:
         return 0.0
-    features = [features] if isinstance(features, int) else features
     # Compiled layers take the windows that are asked about together one after the other.
-    compiled = card.architecture.get("name") in _COMPILED and _ready.available()
-    windows = 1 if compiled else plan.batch
-    level = 4 * math.prod(plan.window) * windows * max(_LEAST_FEATURES, features[0])
-    return _KERNELS + _LEVELS * level
+    windows = 1 if layers else plan.batch
+    level = 4 * math.prod(plan.window) * windows * max(_LEAST_FEATURES, features)
+    return _loading() + _LEVELS * level
+
+
+def _features(card: Card) -> int:
+    """Return the features of a network's finest level, as its architecture says; 0 where it does not."""
+    args: Any = card.architecture.get("args", {})
+    # What they are called in one architecture or the other.
+    names = ("channels", "features_per_stage", "features", "init_filters")
+    found = next((args[name] for name in names if args.get(name)), 0)
+    return found if isinstance(found, int) else found[0]
+
+
+def _loading() -> int:
+    """Return what a known network brings with it, beside what this process has loaded already."""
+    return _KERNELS + (0 if "numba" in sys.modules else _COMPILER)

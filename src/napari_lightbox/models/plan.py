@@ -99,6 +99,8 @@ class Plan:
     halved : bool
         Whether logits are rounded to half precision whenever a window is added and when they are resampled, as in
         nnU-Net: labels are then those it gives, where it rounds two classes to the same value, too.
+    network_bytes : int
+        What the network needs for a batch of windows, as far as `footprint` learnt it; 0 where it did not.
     """
 
     grid: Grid
@@ -121,6 +123,7 @@ class Plan:
     even: bool = True
     floor: float = 0.0
     halved: bool = False
+    network_bytes: int = 0
 
     def numbers(self, channels: int) -> float:
         """Return as how many numbers in single precision the sums of so many channels count, with their weights."""
@@ -172,7 +175,7 @@ class Quote:
         How many windows the network is asked about, over all frames.
     memory_bytes : int
         Peak memory beyond the images, bytes: prepared image, sums of the classes, results, and what the network
-        itself needs, which is known of U-Nets and not of others.
+        itself needs; where that is not known, a note says so.
     notes : tuple of str
         What else is worth knowing: resampling, padding, what could not be checked.
     disk_bytes : int

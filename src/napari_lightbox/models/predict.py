@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..memory import free_memory
 from ..progress import Cancelled
 from ..volume import Volume
-from . import cost, ensembles, tables
+from . import cost, ensembles, footprint, tables
 from .card import Card, Channel, InputSpec, OutputSpec, WindowSpec
 from .channels import as_channels, together
 from .choices import require_skip
@@ -182,6 +182,7 @@ def predict(
     if samples:
         # A batch has other neurons left out than its windows alone.
         plan = replace(plan, batch=1)
+    plan = footprint.learnt(plan, models)
     work = Work(channels, models, card, replace(plan, notes=(*notes, *more, *plan.notes)), asked, panel)
     work.require(expected(card, options))
     return carry_out(work, given_channels)
@@ -197,7 +198,7 @@ def quote(
     samples: int = 0,
     **given,
 ) -> Quote:
-    """Say what a prediction will cost, without running it, loading weights or importing torch.
+    """Say what a prediction will cost, without running it; of a card also without weights and torch.
 
     Parameters
     ----------
@@ -209,7 +210,9 @@ def quote(
     -------
     Quote
         Number of windows, memory, space on disk, and notes; `problem` where that memory is not there. The number of
-        classes of a callable is taken to be 2, and what it needs itself is not known.
+        classes of a callable is taken to be 2, and what it needs itself is not known. What a model's network needs is
+        learnt when the model is first run, or from a loaded `Model`, which may take a second; our own networks are
+        known.
 
     Raises
     ------
@@ -242,7 +245,7 @@ def quote(
     card, options = _card_of(models[0], channels, dims, given)
     rules_for(card, options.kind, post)
     panel = ensembles.panel(models, card, options, samples, 0, loaded=False)
-    plan = make_plan(channels, card, options, window)
+    plan = footprint.learnt(make_plan(channels, card, options, window), models)
     classes = expected(card, options)
 
     def draw(plan: Plan) -> cost.Bill:
@@ -250,7 +253,8 @@ def quote(
         return cost.draw_up(channels, plan, card, most, classes, answers=panel.channels, passes=panel.passes)
 
     bill = draw(plan)
-    notes = (*plan.notes, *bill.notes, *_reviewed(channels, card, check=False), *together(channels, run=False)[1])
+    notes = (*plan.notes, *footprint.noted(plan, card), *bill.notes, *_reviewed(channels, card, check=False))
+    notes = (*notes, *together(channels, run=False)[1])
     found = Quote(plan.frames * bill.windows, bill.memory_bytes, notes, bill.disk_bytes)
     return cost.told(found, memory, options.kind, lambda allowed: cost.remedy(plan, bill, allowed, draw))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..volume import Volume
-from . import cost
+from . import cost, footprint
 from .card import Card
 from .channels import together
 from .class_values import expected, wanted
@@ -139,7 +139,7 @@ def _together(
     images, told = together(channels)
     panel = Panel(mirror=options.mirror)
     plan = make_plan(images, card, options, next(iter(parts.values())).asked["window"])
-    plan = replace(plan, notes=(*review(), *told, *plan.notes))
+    plan = footprint.learnt(replace(plan, notes=(*review(), *told, *plan.notes)), [model])
     asked = {**next(iter(parts.values())).asked, "post": {}}
     work = Shared(images, [own], card, plan, asked, panel, parts=parts, takes=takes)
     work.require(sum(expected(part.card, part.options) for part in parts.values()))
@@ -167,6 +167,7 @@ def bill_of(
 
 
 def quote(
+    model: Any,
     card: Card,
     channels: list[Volume],
     chosen: Mapping[str, Mapping[str, Any]],
@@ -180,10 +181,11 @@ def quote(
     if names:
         parts = parts_of(card, {name: chosen[name] for name in names})
         merged, options = as_one(card, parts)
-        plan = make_plan(channels, merged, options, given.get("window"))
+        plan = footprint.learnt(make_plan(channels, merged, options, given.get("window")), [model])
         counts = [expected(part.card, part.options) for part in parts.values()]
         bill = bill_of(channels, plan, merged, parts, counts, cost.budget(given.get("memory")))
-        notes = (*plan.notes, *bill.notes, *review(card), *together(channels, run=False)[1])
+        told = (*footprint.noted(plan, card), *bill.notes, *review(card))
+        notes = (*plan.notes, *told, *together(channels, run=False)[1])
         quotes.append(Quote(plan.frames * bill.windows, bill.memory_bytes, notes, bill.disk_bytes))
         answered = plan.window[1:] == plan.padded[1:] and (plan.dims == 2 or plan.window[0] == plan.padded[0])
     for name in card.outputs:

@@ -9,21 +9,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..memory import free_memory
 from ..volume import Volume
-from . import chunks, several, windows
+from . import chunks, cost, footprint, several, windows
 from .bundle_foreign import quote_whole
 from .card import Card
 from .channels import together
 from .cost import CHUNKING, budget
 from .heads import TABLES
-from .plan import Options, Plan, Quote, human_bytes, make_plan
+from .plan import Options, Plan, Quote, make_plan
 
 if TYPE_CHECKING:
     from .predict import Prediction
 
-# What a network needs beside its input, in channels of that size.
+# What a network that nobody knows is taken to need beside its input, in channels of that size.
 _FEATURES = 16
+# Arrays of the size of the answers while these are checked and weighed.
+_WEIGHING = 4
+GUESSED = "what the network itself needs is a guess until the model is first run"
 # Images of more voxels that take more bytes go to disk where memory does not suffice.
 KEPT_ABOVE = 64 << 20
 
@@ -159,9 +161,9 @@ def run(
     require_alone(models, card)
     require_no_choice(card, given)
     notes = review()
-    need = _quote(channels, card, given, ())
+    need = _quote(channels, card, given, (), models[0])
     if given["check"]:
-        _require_memory(need.memory_bytes, card, given["memory"])
+        _require_memory(need, given["memory"])
     channels, more = together(channels)
     if given.get("precision") == "fast":
         more = [*more, f"models of kind {card.output.kind!r} compute with all digits: precision 'fast' changes nothing"]
@@ -194,14 +196,10 @@ def _choices(card: Card, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _require_memory(needed: int, card: Card, memory: float | None) -> None:
-    allowed = free_memory() if memory is None else budget(memory)
-    if allowed is not None and needed > allowed:
-        most = human_bytes(allowed)
-        said = f"{most} are free: " if memory is None else f"{most} are allowed: allow more as memory, "
-        raise InputError(
-            f"model {card.name!r} needs about {human_bytes(needed)} of memory and {said}crop or resample the image"
-        )
+def _require_memory(need: Quote, memory: float | None) -> None:
+    problem = cost.told(need, memory, "image").problem
+    if problem:
+        raise InputError(problem)
 
 
 def require_alone(models: Sequence[Any], card: Card) -> None:
@@ -243,44 +241,49 @@ def quote(
         return None
     if card.outputs and given["output"] is None:
         chosen = {name: _choices(card, name, given) for name in card.outputs}
-        return several.quote(card, list(channels), chosen, one, review)
+        return several.quote(models[0], card, list(channels), chosen, one, review)
     card = card_for(card, given["output"])
     if getattr(card.rules, "whole", False):
-        return quote_whole(channels, card, given, (*review(card), *together(channels, run=False)[1]))
+        return quote_whole(channels, models[0], card, given, (*review(card), *together(channels, run=False)[1]))
     if not is_apart(card):
         return None
     require_alone(models, card)
     require_no_choice(card, given)
-    return _quote(channels, card, given, (*review(card), *together(channels, run=False)[1]))
+    return _quote(channels, card, given, (*review(card), *together(channels, run=False)[1]), models[0])
 
 
-def _quote(channels: Sequence[Volume], card: Card, given: Mapping[str, Any], notes: Sequence[str]) -> Quote:
+def _quote(channels: Sequence[Volume], card: Card, given: Mapping[str, Any], notes: Sequence[str], model: Any) -> Quote:
     cut = card.output.kind not in ("class", "value")
     overlap = given.get("overlap") if cut else 0.0
     share = card.window.overlap if overlap is None else overlap
     windows.check_overlap(share)
     options = Options("image", "none", share, "constant")
     plan = make_plan(list(channels), card if cut else as_whole(card), options, given.get("window") if cut else None)
+    plan = footprint.learnt(plan, [model])
     images = 4 * math.prod(plan.shape) * (1 + len(card.input.channels))
     inputs = 4 * math.prod(plan.padded) * card.input.network_channels
     factor = card.output.factor or ()
-    network = 4 * 4 * _FEATURES * math.prod(plan.window) * plan.batch * math.prod(factor or (1,))
-    fixed = images + inputs + network
-    result, sums = _finer(plan, card) if factor else (0, 0)
+    network, guessed = plan.network_bytes, () if plan.network_bytes else footprint.noted(plan, card)
+    if not network:
+        network = 4 * 4 * _FEATURES * math.prod(plan.window) * plan.batch * math.prod(factor or (1,))
+    result, sums, answers = _finer(plan, card) if factor else (0, 0, 0)
+    fixed = images + inputs + max(network, _WEIGHING * answers)
     # Small results stay in memory in any case.
     on_disk = result > KEPT_ABOVE and fixed + sums + result > budget(given.get("memory"))
     kept = [note.replace(", and back", "") for note in plan.notes]
     written = CHUNKING if chunks.available() else 0
     memory, disk = (fixed + sums + written, result) if on_disk else (fixed + sums + result, 0)
-    return Quote(plan.frames * plan.windows_per_frame, memory, (*kept, *notes), disk)
+    told = (GUESSED,) if guessed else ()
+    return Quote(plan.frames * plan.windows_per_frame, memory, (*kept, *told, *notes), disk)
 
 
-def _finer(plan: Plan, card: Card) -> tuple[int, int]:
-    """Return the bytes of an image on a finer grid, and of the slices of it that are still summed up."""
+def _finer(plan: Plan, card: Card) -> tuple[int, int, int]:
+    """Return the bytes of an image on a finer grid, of what is still summed up, and of a batch's answers."""
     factor = (1, *card.output.factor) if plan.dims == 2 else card.output.factor
     channels = int(card.architecture.get("args", {}).get("out_channels", 1))
     plane = channels * 4 * math.prod(factor) * math.prod(plan.padded[1:])
     thick = plan.window[0] if plan.dims == 3 else plan.batch
     # Those that are kept while others are written are copied.
     held = min(plan.padded[0], thick) * plane
-    return 4 * channels * math.prod(plan.working) * math.prod(factor) * plan.frames, 2 * held
+    one = 4 * channels * math.prod(factor)
+    return one * math.prod(plan.working) * plan.frames, 2 * held, one * math.prod(plan.window) * plan.batch

@@ -1,0 +1,171 @@
+"""What networks of all formats need: learnt by following them, remembered, and told against what they really take."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from nets import Net, ct_card, make, make_card
+
+from napari_lightbox.errors import InputError
+from napari_lightbox.models import cost, footprint, load, predict, quote
+from napari_lightbox.models.loaders import Model
+
+torch = pytest.importorskip("torch")
+
+import network_folders  # noqa: E402
+
+from napari_lightbox.models import _following  # noqa: E402
+
+MEASURE = Path(__file__).parents[1] / "benchmarks" / "inference_memory.py"
+linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def own_choices(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIGHTBOX_CONFIG", str(tmp_path / "config"))
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("size", network_folders.SIZES)
+@pytest.mark.parametrize("kind", [kind for kind in network_folders.KINDS if kind != "onnx"])
+def test_the_quote_of_any_network_is_within_a_quarter_of_what_is_taken(tmp_path, kind, size):
+    """Of small ones within 60 MB: memory that the heap keeps differs by that from run to run."""
+    folder = network_folders.write(tmp_path / kind, kind, size)
+    meta = {"modality": "MR" if kind in network_folders.MONAI else "CT"}
+    case = {"folder": str(folder), "shape": network_folders.shape_of(kind, size), "meta": meta}
+    call = [sys.executable, str(MEASURE), "--case", json.dumps(case)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(call, capture_output=True, text=True, check=True, timeout=3000, env=env)
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(f"{kind} {size}: quoted {found['quoted'] / 1e6:.0f} MB, taken {found['taken'] / 1e6:.0f} MB")
+    near = abs(found["quoted"] - found["taken"]) < 60e6
+    assert near or 0.8 < found["quoted"] / found["taken"] < 1.25
+
+
+# Following --------------------------------------------------------------------------------------------------------
+
+
+def followed(network, shape):
+    """Return the bytes that live at once beside the input, without any allowance."""
+    following = _following._Following()
+    with torch.no_grad(), following:
+        network(torch.zeros(shape, device="meta"))
+    return following.most - 4 * torch.Size(shape).numel()
+
+
+def test_what_lives_at_once_is_counted_and_what_is_gone_is_not():
+    one = 4 * 64**3
+    twice = torch.nn.Sequential(torch.nn.Sigmoid(), torch.nn.Sigmoid(), torch.nn.Sigmoid())
+    # While one is made of another both are there.
+    assert followed(twice, (1, 1, 64, 64, 64)) == 2 * one
+    assert followed(lambda x: torch.cat([x, x.sigmoid()], 1).sum(), (1, 1, 64, 64, 64)) == pytest.approx(3 * one, abs=8)
+    assert followed(lambda x: x.view(-1)[5:].transpose(0, 0), (1, 1, 64, 64, 64)) == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "images"),
+    [
+        # oneDNN: 16 features in blocks, in and out; then the output.
+        (torch.nn.Conv3d(16, 16, 3, padding=1), 64, 2 * 16),
+        (torch.nn.Conv3d(8, 2, 3, padding=1), 64, 2 + 16),
+        # A matrix of all patches.
+        (torch.nn.Conv3d(1, 2, 3, padding=1), 64, 2 + 27),
+        (torch.nn.Conv3d(1, 2, 1), 64, 2),
+    ],
+)
+def test_what_convolutions_take_for_themselves(layer, size, images):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = followed(layer, (1, layer.in_channels, size, size, size))
+    finally:
+        torch.set_num_threads(threads)
+    assert found == pytest.approx(images * 4 * size**3, rel=0.01)
+
+
+def test_a_script_is_followed_like_the_network_it_was_made_of_and_answers_as_before():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(16, 2, 1))
+    network.eval()
+    script, shape = torch.jit.trace(network, torch.zeros(1, 1, 8, 8)), (1, 1, 256, 256)
+    inputs = torch.rand(1, 1, 16, 16)
+    with torch.inference_mode():
+        wanted = script(inputs)
+    assert followed(script, shape) == followed(network, shape)
+    assert _following.needed(script, shape) > _following.needed(network, shape)
+    with torch.inference_mode():
+        assert torch.equal(script(inputs), wanted)
+    assert all(not p.is_meta for p in script.parameters())
+
+
+def test_what_cannot_be_followed_is_not_known():
+    def looks(x):
+        return x if float(x.sum()) > 0 else -x
+
+    assert _following.needed(Net(looks), (1, 1, 64, 64, 64)) is None
+
+
+# In quotes --------------------------------------------------------------------------------------------------------
+
+
+def wide(x):
+    return x.repeat(1, 64, 1, 1, 1)[:, :3] + 0
+
+
+def test_a_loaded_network_is_in_the_quote_and_one_that_nobody_knows_is_said_to_be_missing():
+    card, volume = ct_card(window__size=[64, 64, 64]), make((64, 64, 64))
+
+    class Wide(torch.nn.Module):
+        def forward(self, x):
+            return wide(x)
+
+    known, unknown = quote(volume, Model(card, Wide())), quote(volume, card)
+    assert footprint.UNKNOWN in unknown.notes
+    assert footprint.UNKNOWN not in known.notes
+    assert known.memory_bytes - unknown.memory_bytes > 60 * 4 * 64**3
+    with pytest.raises(InputError, match="of memory and"):
+        predict(volume, Model(card, Wide()), memory=(known.memory_bytes + unknown.memory_bytes) / 2)
+
+
+def test_what_was_learnt_is_remembered_for_the_card_until_the_file_changes(tmp_path):
+    folder = network_folders.write(tmp_path / "model", "torchscript", 32)
+    volume = make((32, 32, 32))
+    assert footprint.UNKNOWN in quote(volume, folder).notes
+    learnt = quote(volume, load(folder, trust=True))
+    again = quote(volume, folder)
+    assert again.memory_bytes == learnt.memory_bytes
+    assert footprint.UNKNOWN not in again.notes
+    (tmp_path / "config" / "network-memory.json").write_text("no table")
+    assert footprint.UNKNOWN in quote(volume, folder).notes
+    footprint._found.clear()
+    quote(volume, load(folder, trust=True))
+    os.utime(folder / "weights", ns=(1, 1))
+    assert footprint.UNKNOWN in quote(volume, folder).notes
+
+
+def test_quotes_of_answers_and_finer_images_know_the_network():
+    volume = make((32, 32, 32))
+    image = make_card(window__size=[32, 32, 32], output={"kind": "image", "activation": "none", "factor": [2, 2, 2]})
+    value = make_card(output={"kind": "value", "values": [{"name": "mean"}]})
+
+    class Little(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.interpolate(x, scale_factor=2)
+
+    for card, network in ((image, Little()), (value, torch.nn.Identity())):
+        guessed, known = quote(volume, card), quote(volume, Model(card, network))
+        assert any("a guess" in note for note in guessed.notes)
+        assert not any("a guess" in note for note in known.notes)
+        assert known.memory_bytes < guessed.memory_bytes + 8 * MIB
+
+
+def test_networks_of_compiled_layers_and_little_windows_are_not_looked_at(monkeypatch):
+    monkeypatch.setattr(footprint, "_followed", lambda *_: pytest.fail("looked"))
+    monkeypatch.setattr(cost._ready, "available", lambda: True)
+    ours = ct_card(window__size=[32, 32, 32], architecture={"name": "unet", "args": {"channels": [4, 8]}})
+    quote(make((32, 32, 32)), Model(ours, Net(lambda x: x)))
+    quote(make((16, 16, 16)), Model(make_card(output={"kind": "image"}), Net(lambda x: x)))
