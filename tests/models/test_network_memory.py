@@ -32,7 +32,7 @@ def own_choices(tmp_path, monkeypatch):
 @linux
 @pytest.mark.slow
 @pytest.mark.parametrize("size", network_folders.SIZES)
-@pytest.mark.parametrize("kind", [kind for kind in network_folders.KINDS if kind != "onnx"])
+@pytest.mark.parametrize("kind", network_folders.KINDS)
 def test_the_quote_of_any_network_is_within_a_quarter_of_what_is_taken(tmp_path, kind, size):
     """Of small ones within 60 MB: memory that the heap keeps differs by that from run to run."""
     folder = network_folders.write(tmp_path / kind, kind, size)
@@ -107,6 +107,31 @@ def test_what_cannot_be_followed_is_not_known():
         return x if float(x.sum()) > 0 else -x
 
     assert _following.needed(Net(looks), (1, 1, 64, 64, 64)) is None
+
+
+def test_a_graph_in_onnx_is_followed_without_being_run(tmp_path):
+    from napari_lightbox.models.loaders import _onnx_memory, onnx
+
+    folder = network_folders.write(tmp_path / "model", "onnx", 32)
+    module = load(folder).module
+    nodes = _onnx_memory._nodes((folder / "weights.onnx").read_bytes(), onnx._fields)
+    assert [made for _, _, made in nodes][-1] == ["y"]
+    module.forward = lambda x: pytest.fail("asked")
+    found = [module.needed((1, 1, n, n, n)) - _onnx_memory._CODE for n in (32, 64)]
+    # Twice 16 features are joined, while both parts are there.
+    assert found[1] == pytest.approx(_onnx_memory._ARENA * 64 * 4 * 64**3, rel=0.05)
+    assert found[1] / found[0] == pytest.approx(8, rel=0.05)
+    assert footprint.UNKNOWN not in quote(make((32, 32, 32)), load(folder)).notes
+
+
+def test_tensors_live_from_where_they_are_made_to_where_they_are_last_read():
+    from napari_lightbox.models.loaders._onnx_memory import _most
+
+    nodes = [("Conv", ["x", "w"], ["a"]), ("Conv", ["a"], ["b"]), ("Relu", ["b"], ["c"]), ("Concat", ["c", "a"], ["d"])]
+    assert _most(nodes, {"a": 10, "b": 20, "c": 20, "d": 30}) == 60
+    # In place, and of a size that nobody said.
+    assert _most(nodes[:3], {"a": 1, "b": 20, "c": 20}) == 21
+    assert _most(nodes, {"a": 10, "b": 20, "c": 20}) == 60
 
 
 # In quotes --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import FileError, InputError, need
 from ..torch_import import import_torch
+from ._onnx_memory import needed
 
 if TYPE_CHECKING:
     import torch
@@ -203,6 +204,11 @@ def _module(runtime: Any, path: Path, session: Any, every: str = "") -> "torch.n
 
         def to(self, device: Any) -> "torch.nn.Module":
             return _module(runtime, path, _session(runtime, path, str(device)), every)
+
+        def needed(self, shape: tuple[int, ...]) -> int | None:
+            """Return about how many bytes a batch takes beside its input, as far as that is known."""
+            # More windows than it takes at a time go in turns.
+            return needed(runtime, path, (fixed[0] or shape[0], *shape[1:]), _fields)
 
         def forward(self, x: "torch.Tensor") -> Any:
             size = tuple(x.shape[2:])
