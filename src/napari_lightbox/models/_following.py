@@ -22,7 +22,7 @@ _LITTLE = 20480
 # Arrays of more bytes go back to the system when they are freed; smaller ones leave gaps in the heap.
 _SMALL = 32 << 20
 # What the gaps come to, as a share of the smaller arrays that live at once; more where TorchScript runs the network.
-_GAPS, _GAPS_OF_SCRIPTS = 0.55, 1.6
+_GAPS, _GAPS_OF_SCRIPTS = 0.55, 1.85
 _ROUNDED = 1.03
 # What the layers of oneDNN, and the operations of PyTorch, bring with them: code that is read or made.
 _CODE, _OPERATIONS = 46 << 20, 8 << 20

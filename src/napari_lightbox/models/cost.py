@@ -194,6 +194,9 @@ def draw_up(
     window, channels = math.prod(plan.window) * plan.batch, classes * answers
     asking = 4 * window * (inputs * (1 + (passes > 1)) + channels + (classes if passes > 1 else 0))
     network, answer = network_bytes(card, plan), 4 * window * channels
+    if network and network == plan.network_bytes:
+        # What was learnt has the answer of one network in it.
+        network = max(1.0, network - 4 * window * classes)
     asking += max(network, min(_PIECE, answer))
     # The gaps that a known network leaves are counted with it.
     gap = answer // 2 if not network and answer < _GIVEN_BACK else 0
