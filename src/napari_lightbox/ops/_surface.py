@@ -3,8 +3,12 @@
 A surface is thin: of 16 million voxels some ten thousand lie on it. Masks are packed into bits, so that finding their
 surfaces reads each voxel once; points that two surfaces share are 0 apart; and the others are looked for among points,
 never in a map of distances of the whole image.
+
+What is here holds whole surfaces. `_surface_boxes` does so as long as they take up to a limit of memory, and beyond it
+one part after the other.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -24,7 +28,13 @@ _TIED = 4
 # Voxels of a cell along an axis, where they are cubes; a block has four cells along each axis. That a point's place in
 # its cell fits into ten bits an axis, and a voxel's number into single precision, are limits.
 _EDGE, _MOST_EDGE, _MOST_WIDE = 6, 1023, 1 << 24
+# Bytes that a point takes at most while distances are found by trees.
+TREE_POINT = 160
 _TOP, _ONE = np.uint64(63), np.uint64(1)
+
+
+# Some planes, or some rows of one.
+Part = tuple[slice, slice]
 
 
 class Mask:
@@ -36,32 +46,39 @@ class Mask:
         (y, x) or (z, y, x).
     label : int or None
         Value of the mask; everything that is not 0 for None.
+    flat : bool, optional
+        Whether voxels have no neighbours along z; where not given, if there are two axes.
     """
 
-    def __init__(self, labels: np.ndarray, label: int | None) -> None:
-        self.flat = labels.ndim == 2
-        deep, tall, self.wide = (1,) * self.flat + labels.shape
-        self._rows, self._label, self._kernel = labels.reshape(-1, self.wide), label, KERNELS.get(_KEY)
+    def __init__(self, labels: np.ndarray, label: int | None, flat: bool | None = None) -> None:
+        self.flat = labels.ndim == 2 if flat is None else flat
+        self._labels, self._label, self._kernel = volume(labels), label, KERNELS.get(_KEY)
+        deep, tall, self.wide = self._labels.shape
         if self._kernel is None:
             KERNELS.ask(_KEY, labels.size)
         #: 64 voxels a word along the last axis, (z, y, words).
         self.bits = np.zeros((deep, tall, -(-self.wide // 64)), np.uint64)
 
-    def pack(self, rows: slice) -> None:
-        """Pack some rows: rows, not planes, so that in a single plane there is something to share out, too."""
-        part, bits = self._rows[rows], self.bits.reshape(len(self._rows), -1)[rows]
+    def pack(self, part: Part) -> None:
+        """Pack some planes, or some rows of a plane."""
+        bits = self.bits[part].reshape(-1, self.bits.shape[2])
+        part = self._labels[part]
         if self._label is not None:
             part = part == self._label
         elif part.dtype.itemsize > 1 or not part.flags.c_contiguous:
             part = part != 0
         part = part.view(np.uint8)
         if self._kernel is None:
-            part = np.packbits(part, axis=-1, bitorder="little")
+            part = np.packbits(part, axis=-1, bitorder="little").reshape(len(bits), -1)
             bits.view(np.uint8)[:, : part.shape[1]] = part
         else:
             part = part.reshape(-1)
             part.flags.writeable = False
             self._kernel.pack(part, self.wide, 0, len(bits), bits)
+
+    def pack_all(self, voxels: int) -> None:
+        """Pack everything, about so many voxels at a time."""
+        _tiles.run(self.pack, parts((*self.bits.shape[:2], self.wide), voxels), "slabs")
 
     @cached_property
     def empty(self) -> bool:
@@ -71,6 +88,21 @@ class Mask:
     @property
     def surface(self) -> np.ndarray:
         """Bits of the voxels that have a neighbour outside of the mask across a face; beyond the image is outside."""
+        return self.skin((slice(None), slice(None)))
+
+    def skin(self, part: Part) -> np.ndarray:
+        """Return these bits of a part only."""
+        if self._kernel is not None:
+            planes, rows = (s.indices(n)[:2] for s, n in zip(part, self.bits.shape, strict=False))
+            result = np.empty((planes[1] - planes[0], rows[1] - rows[0], self.bits.shape[2]), np.uint64)
+            some = _tiles.slabs(result.shape, _SLAB // 64)
+            axes = 2 if self.flat else 3
+
+            def work(slab: slice) -> None:
+                self._kernel.skin(self.bits, axes, planes[0] + slab.start, rows[0], result[slab])
+
+            _tiles.run(work, some, "slabs")
+            return result
         inner = self.bits.copy()
         for axis in range(1 if self.flat else 0, 2):
             here, there = np.moveaxis(inner, axis, 0), np.moveaxis(self.bits, axis, 0)
@@ -82,15 +114,28 @@ class Mask:
         right[..., :-1] |= self.bits[..., 1:] << _TOP
         inner &= left
         inner &= right
-        return self.bits & ~inner
+        return self.bits[part] & ~inner[part]
+
+
+def volume(labels: np.ndarray) -> np.ndarray:
+    """Return labels as (z, y, x); a plane has one slice."""
+    return labels[None] if labels.ndim == 2 else labels
+
+
+def parts(shape: Sequence[int], voxels: int) -> list[Part]:
+    """Cut (z, y, x) into planes, or where they are large into rows, of about so many voxels."""
+    deep, tall, wide = shape
+    if tall * wide <= voxels:
+        return [(slab, slice(None)) for slab in _tiles.slabs(shape, voxels)]
+    rows = _tiles.slabs((tall, wide), voxels)
+    return [(slice(z, z + 1), some) for z in range(deep) for some in rows]
 
 
 def masks(labels: Sequence[np.ndarray], label: int | None) -> list[Mask]:
     """Pack masks, side by side; see `Mask`."""
     found = [Mask(each, label) for each in labels]
-    slabs = [_tiles.slabs((each[..., 0].size, each.shape[-1]), _SLAB) for each in labels]
-    parts = [(mask, rows) for mask, slab in zip(found, slabs, strict=True) for rows in slab]
-    _tiles.run(lambda part: part[0].pack(part[1]), parts, "slabs")
+    todo = [(mask, part) for mask in found for part in parts((*mask.bits.shape[:2], mask.wide), _SLAB)]
+    _tiles.run(lambda each: each[0].pack(each[1]), todo, "slabs")
     return found
 
 
@@ -104,26 +149,27 @@ def places(bits: np.ndarray) -> np.ndarray:
     return result
 
 
-def distances(pair: list[Mask], spacing: Sequence[float]) -> Iterator[np.ndarray]:
+def distances(pair: list[Mask], spacing: Sequence[float], most: float = math.inf) -> Iterator[np.ndarray] | None:
     """Return how far each point of the first surface lies from the second, in mm, and then the other way round.
 
     Points that lie on both come first, the others in array order. Neither mask may be empty. The pair is emptied, so
     that the masks need not stay longer than their surfaces are unknown.
+
+    None where more than `most` bytes would be taken beside the masks.
     """
-    kernel, steps = KERNELS.get(_KEY), _steps(spacing)
     first, second = pair
     pair.clear()
-    if kernel is None or max(*first.bits.shape[:2], first.wide) > _MOST_WIDE:
-        for one, other in ((first, second), (second, first)):
-            alone = places(one.surface & ~other.surface)
-            shared = int(np.bitwise_count(one.surface & other.surface).sum())
-            found = _by_tree(alone, places(other.surface), steps) if len(alone) else np.empty(0)
-            yield np.concatenate([np.zeros(shared), found])
-        return
+    kernel, steps = ready(max(*first.bits.shape[:2], first.wide)), whole_steps(spacing)
+    if kernel is None:
+        return _by_trees(first, second, steps, most)
     axes, shape = 2 if first.flat else 3, (*first.bits.shape[:2], first.wide)
-    cells = _cells(kernel, [first.bits, second.bits], [second.bits, first.bits], axes, shape, steps)
-    del first, second
-    yield from _by_cells(kernel, cells, steps)
+    cells = _cells(kernel, [first.bits, second.bits], [second.bits, first.bits], axes, shape, steps, most)
+    return None if cells is None else _by_cells(kernel, cells, steps)
+
+
+def ready(longest: int):
+    """Return the kernel, if it is ready and fit for images so many voxels long."""
+    return None if longest > _MOST_WIDE else KERNELS.get(_KEY)
 
 
 def expect(voxels: int) -> None:
@@ -138,12 +184,13 @@ def nearest(wanted: np.ndarray, others: np.ndarray, spacing: Sequence[float]) ->
 
 def both_ways(first: np.ndarray, second: np.ndarray, spacing: Sequence[float]) -> Iterator[np.ndarray]:
     """Return how far each place (z, y, x) lies from the nearest of some others, in mm, and then the other way round."""
-    kernel, steps = KERNELS.get(_KEY), _steps(spacing)
+    steps = whole_steps(spacing)
     low = np.minimum(first.min(axis=0), second.min(axis=0))
     shape = tuple((np.maximum(first.max(axis=0), second.max(axis=0)) - low + 1).tolist())
-    if kernel is None or max(shape) > _MOST_WIDE:
-        yield _by_tree(first, second, steps)
-        yield _by_tree(second, first, steps)
+    kernel = ready(max(shape))
+    if kernel is None:
+        yield np.sqrt(by_tree(first, second, steps))
+        yield np.sqrt(by_tree(second, first, steps))
         return
     bits = [np.zeros((*shape[:2], -(-shape[2] // 64)), np.uint64) for _ in range(2)]
     for each, marked in zip((first, second), bits, strict=True):
@@ -156,12 +203,27 @@ def both_ways(first: np.ndarray, second: np.ndarray, spacing: Sequence[float]) -
         yield away if (number[1:] > number[:-1]).all() else away[np.unique(number, return_inverse=True)[1]]
 
 
-def _steps(spacing: Sequence[float]) -> tuple[float, ...]:
+def whole_steps(spacing: Sequence[float]) -> tuple[float, ...]:
+    """Return the spacing along z, y and x; 1 for a z that is not there."""
     return (1.0,) * (3 - len(spacing)) + tuple(map(float, spacing))
 
 
-def _by_tree(wanted: np.ndarray, others: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    """Return how far each wanted place lies from the nearest of some others, in mm."""
+def _by_trees(first: Mask, second: Mask, spacing: tuple[float, ...], most: float) -> Iterator[np.ndarray] | None:
+    surfaces = first.surface, second.surface
+    del first, second
+    if TREE_POINT * sum(int(np.bitwise_count(bits).sum()) for bits in surfaces) > most:
+        return None
+
+    def found(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        alone, shared = places(one & ~other), int(np.bitwise_count(one & other).sum())
+        away = np.sqrt(by_tree(alone, places(other), spacing)) if len(alone) else np.empty(0)
+        return np.concatenate([np.zeros(shared), away])
+
+    return (found(*each) for each in (surfaces, surfaces[::-1]))
+
+
+def by_tree(wanted: np.ndarray, others: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """Return the square of how far each wanted place lies from the nearest of some others, in mm2."""
     from scipy.spatial import cKDTree
 
     tree = cKDTree(others * spacing)
@@ -176,7 +238,7 @@ def _by_tree(wanted: np.ndarray, others: np.ndarray, spacing: tuple[float, ...])
             away, near = (each.reshape(-1, asked) for each in tree.query(wanted[todo] * spacing, asked))
             # From whole steps, so that no digit of a place is lost.
             steps = np.square((wanted[todo, None] - others[near]) * spacing)
-            found[todo] = np.sqrt((steps[..., 0] + steps[..., 1] + steps[..., 2]).min(axis=1))
+            found[todo] = (steps[..., 0] + steps[..., 1] + steps[..., 2]).min(axis=1)
             todo = todo[away[:, -1] <= away[:, 0] + slack] if asked < len(others) else todo[:0]
             count *= 8
 
@@ -191,14 +253,9 @@ def _by_cells(kernel, cells: list, spacing: tuple[float, ...]) -> Iterator[np.nd
     """
 
     def away(found, others, shared: int) -> np.ndarray:
-        result, count = np.zeros(len(found.points)), found.blocks.shape[1]
-        alone = result[shared:]
-
-        def work(part: slice) -> None:
-            kernel.nearest(found, others, spacing, part.start, part.stop, alone)
-
-        _tiles.run(work, _tiles.slabs((count,), max(1, _FEW * count // len(result))), "cells")
-        return result
+        result = np.zeros(len(found.points))
+        lower(kernel, found, others, spacing, result[shared:], afresh=True)
+        return np.sqrt(result, out=result)
 
     (first, shared), (second, _) = cells
     cells.clear()
@@ -208,7 +265,30 @@ def _by_cells(kernel, cells: list, spacing: tuple[float, ...]) -> Iterator[np.nd
     yield away(second, first, shared)
 
 
-class _Grid(NamedTuple):
+def lower(kernel, found, others, spacing: tuple[float, ...], squares: np.ndarray, afresh: bool) -> None:
+    """Lower the squares of how far points lie from the nearest one, in mm2, to what there is among some others.
+
+    Parameters
+    ----------
+    kernel : _kernels.surface.Surface
+    found, others : _kernels.surface.Cells
+    spacing : tuple of float
+    squares : ndarray of float64
+        Of the points of `found` that are not shared, in array order.
+    afresh : bool
+        Whether nothing is known yet, whatever `squares` are.
+    """
+    count = found.blocks.shape[1]
+    if afresh:
+        squares.fill(np.inf)
+
+    def work(part: slice) -> None:
+        kernel.nearest(found, others, spacing, part.start, part.stop, not afresh, squares)
+
+    _tiles.run(work, _tiles.slabs((count,), max(1, _FEW * count // len(found.points))), "cells")
+
+
+class Grid(NamedTuple):
     """How an image is cut into cells.
 
     Parameters
@@ -226,14 +306,19 @@ class _Grid(NamedTuple):
 
     def cells(self, numbers: np.ndarray) -> np.ndarray:
         """Return where along z, y and x the cells of some numbers lie, in cells; (n, 3)."""
-        result, block = np.empty((len(numbers), 3), np.int64), numbers >> 6
-        for axis in (2, 1, 0):
-            block, place = np.divmod(block, self.blocks[axis])
-            result[:, axis] = 4 * place + (numbers >> (2 - axis) & 1) + 2 * (numbers >> (5 - axis) & 1)
+        result = np.empty((len(numbers), 3), np.int32)
+        # A few at a time: what is made on the way takes more than the result.
+        for start in range(0, len(numbers), _POINTS):
+            some = numbers[start : start + _POINTS]
+            found, block = result[start : start + _POINTS], some >> 6
+            for axis in (2, 1, 0):
+                block, place = np.divmod(block, self.blocks[axis])
+                found[:, axis] = 4 * place + (some >> (2 - axis) & 1) + 2 * (some >> (5 - axis) & 1)
         return result
 
 
-def _grid(shape: tuple[int, ...], spacing: tuple[float, ...]) -> _Grid:
+def grid_of(shape: tuple[int, ...], spacing: tuple[float, ...]) -> Grid:
+    """Return how an image is cut into cells."""
     edges = np.round(_EDGE * np.cbrt(np.prod(spacing)) / spacing)
     size = tuple(np.clip(edges, 1, _MOST_EDGE).astype(int).tolist())
     blocks = tuple(-(-n // (4 * edge)) for n, edge in zip(shape, size, strict=True))
@@ -244,10 +329,61 @@ def _grid(shape: tuple[int, ...], spacing: tuple[float, ...]) -> _Grid:
         low, high = (cell & 1) << (2 - axis), (cell >> 1 & 1) << (5 - axis)
         numbers.append((cell >> 2) * (64 * int(np.prod(blocks[axis + 1 :]))) + low + high)
         inside.append((rest << (20 - 10 * axis)).astype(np.uint32))
-    return _Grid(tuple(numbers), tuple(inside), size, blocks)
+    return Grid(tuple(numbers), tuple(inside), size, blocks)
 
 
-def _cells(kernel, bits: list, others: list, axes: int, shape: tuple[int, ...], spacing: tuple[float, ...]) -> list:
+class Tally(NamedTuple):
+    """The points of a surface, counted.
+
+    Parameters
+    ----------
+    counts : ndarray of int32
+        Points of each cell of the grid.
+    points, shared, cells : int
+        Points, those of them that the other surface has too, and cells that have any.
+    """
+
+    counts: np.ndarray
+    points: int
+    shared: int
+    cells: int
+
+    @property
+    def room(self) -> int:
+        """Bytes that the points take in cells, and while others are looked for among them."""
+        blocks = min(self.cells, len(self.counts) // 64)
+        return 8 * self.points + 60 * self.cells + 24 * _tiles.workers() * blocks
+
+
+def tally(kernel, mask: np.ndarray, other: np.ndarray, axes: int, grid: Grid) -> Tally:
+    """Count the points of a surface in cells; see `_cells`."""
+    counts = np.zeros(64 * math.prod(grid.blocks), np.int32)
+    return Tally(counts, *kernel.tally(mask, other, axes, grid.numbers, counts))
+
+
+def gather(kernel, mask: np.ndarray, other: np.ndarray, axes: int, grid: Grid, counted: Tally):
+    """Gather the points of a surface in cells; see `_cells`. What was counted is of no use after that."""
+    counts, count, _, cells = counted
+    starts, firsts = np.empty(cells + 1, np.int32), np.empty(cells + 1, np.int32)
+    numbers = np.empty(cells, np.int32)
+    blocks = kernel.part(counts, starts, firsts, numbers)
+    points, order = np.empty(count, np.uint32), np.empty(count, np.int32)
+    kernel.place(mask, other, axes, grid.numbers, grid.inside, counts, points, order)
+    boxes = np.empty((6, cells), np.float32), np.empty((6, blocks), np.float32)
+    gathered = kernel.cells(points, order, starts, firsts[: blocks + 1], *boxes)
+    kernel.boxes(grid.cells(numbers), grid.size, gathered)
+    return gathered
+
+
+def _cells(
+    kernel,
+    bits: list,
+    others: list,
+    axes: int,
+    shape: tuple[int, ...],
+    spacing: tuple[float, ...],
+    most: float = math.inf,
+) -> list | None:
     """Gather the points of surfaces in cells; see `_kernels.surface`.
 
     Parameters
@@ -260,28 +396,22 @@ def _cells(kernel, bits: list, others: list, axes: int, shape: tuple[int, ...], 
     shape : tuple of int
         Of the image, (z, y, x).
     spacing : tuple of float
+    most : float
+        Bytes that may be taken, an equal share by each surface.
 
     Returns
     -------
-    list of tuple
-        For each surface its `_kernels.surface.Cells`, and how many points it shares.
+    list of tuple or None
+        For each surface its `_kernels.surface.Cells`, and how many points it shares; None where that takes more.
     """
-    grid = _grid(shape, spacing)
+    grid = grid_of(shape, spacing)
     found: list[Any] = [None] * len(bits)
 
-    def gather(which: int) -> None:
-        mask, other = bits[which], others[which]
-        counts = np.zeros(64 * int(np.prod(grid.blocks)), np.int32)
-        count, shared, cells = kernel.tally(mask, other, axes, grid.numbers, counts)
-        starts, firsts = np.empty(cells + 1, np.int32), np.empty(cells + 1, np.int32)
-        numbers = np.empty(cells, np.int32)
-        blocks = kernel.part(counts, starts, firsts, numbers)
-        points, order = np.empty(count, np.uint32), np.empty(count, np.int32)
-        kernel.place(mask, other, axes, grid.numbers, grid.inside, counts, points, order)
-        boxes = np.empty((6, cells), np.float32), np.empty((6, blocks), np.float32)
-        gathered = kernel.cells(points, order, starts, firsts[: blocks + 1], *boxes)
-        kernel.boxes(grid.cells(numbers), grid.size, gathered)
-        found[which] = gathered, shared
+    def work(which: int) -> None:
+        surface = bits[which], others[which], axes, grid
+        counted = tally(kernel, *surface)
+        if counted.counts.nbytes + counted.room + 9 * counted.points <= most / len(bits):
+            found[which] = gather(kernel, *surface, counted), counted.shared
 
-    _tiles.run(gather, range(len(bits)), "surfaces")
-    return found
+    _tiles.run(work, range(len(bits)), "surfaces")
+    return None if None in found else found

@@ -22,9 +22,10 @@ import numpy as np
 from ..errors import InputError
 from ..progress import track
 from ..types import LabelArray
-from . import _check, _surface, _surfels, _tiles
+from . import _check, _surface, _surface_boxes, _surfels, _tiles
 from ._agreement import bland_altman, bootstrap, cohen_kappa, compare_paired, icc
 from ._detection import detections, froc, lesions_by_size
+from ._distribution import Side, reduced
 from ._doubts import find_doubts
 from ._errors import find_errors
 from ._instances import per_instance
@@ -382,32 +383,11 @@ def surface_agreement(
     return rows
 
 
-class _Side(NamedTuple):
-    """The distances of one surface from the other, of which no more is kept than was asked for.
-
-    Parameters
-    ----------
-    percentiles : tuple of float
-        In mm.
-    total : float
-        Sum of the distances, in mm, or of each times what its point weighs.
-    within : float
-        Number of those within a tolerance, or their weight.
-    whole : float
-        Number of all, or their weight.
-    """
-
-    percentiles: tuple[float, ...]
-    total: float
-    within: float
-    whole: float
-
-
 class _Apart(NamedTuple):
     """Two surfaces, and how far their points lie apart; `sides` is empty where one of them is."""
 
     state: str
-    sides: tuple[_Side, ...]
+    sides: tuple[Side, ...]
 
     def _unless_empty(self, lost: float) -> float | None:
         return {"absent": _NAN, "compared": None}.get(self.state, lost)
@@ -437,25 +417,6 @@ class _Apart(NamedTuple):
         return sum(side.within for side in self.sides) / sum(side.whole for side in self.sides)
 
 
-def _side(found: np.ndarray, weights: np.ndarray | None, percentiles: Sequence[float], tolerance: float) -> _Side:
-    """Reduce the distances of a surface, which are put into another order, to what is asked for."""
-    if weights is None:
-        total, within, whole = found.sum(), np.count_nonzero(found <= tolerance), len(found)
-        # After the sum, whose last digits depend on the order.
-        parts = np.percentile(found, list(percentiles), overwrite_input=True).tolist() if percentiles else []
-    else:
-        total, within, whole = (found * weights).sum(), weights[found <= tolerance].sum(), weights.sum()
-        parts = [_percentile(found, weights, percentile) for percentile in percentiles]
-    return _Side(tuple(parts), float(total), float(within), float(whole))
-
-
-def _percentile(found: np.ndarray, weights: np.ndarray, percentile: float) -> float:
-    order = np.argsort(found)
-    share = np.cumsum(weights[order])
-    place = np.searchsorted(share / share[-1], percentile / 100)
-    return float(found[order[min(place, len(found) - 1)]])
-
-
 def _apart(
     predicted: np.ndarray,
     reference: np.ndarray,
@@ -468,18 +429,16 @@ def _apart(
     """Measure two surfaces: some percentiles of their distances, and how many lie within a tolerance."""
     predicted, reference = _pair(predicted, reference, dims=(2, 3))
     steps = tuple(_check.steps(spacing, predicted.ndim).tolist())
-    by_pieces = _check.choice(convention, ("voxels", "deepmind"), "convention") == "deepmind"
-    if by_pieces:
+    whole_steps = _surface.whole_steps(steps)
+    if _check.choice(convention, ("voxels", "deepmind"), "convention") == "deepmind":
         pair = [_surfels.Pieces(labels, label, steps) for labels in (predicted, reference)]
+        lost = tuple(each.empty for each in pair)
+        sides = () if any(lost) else tuple(reduced(*each, percentiles, tolerance) for each in _surfels.distances(pair))
     else:
-        pair = _surface.masks((predicted, reference), label)
-    lost = tuple(each.empty for each in pair)
+        source = _surface_boxes.Voxels((predicted, reference), label)
+        lost, sides = _surface_boxes.measured(source, whole_steps, percentiles, tolerance)
     state = {(True, True): "absent", (True, False): "missed", (False, True): "extra"}.get(lost, "compared")
-    if any(lost):
-        return _Apart(state, ())
-    found = _surfels.distances(pair) if by_pieces else zip(_surface.distances(pair, steps), (None, None), strict=True)
-    # One after the other: neither waits for the other in memory.
-    return _Apart(state, tuple(_side(*each, percentiles, tolerance) for each in found))
+    return _Apart(state, sides)
 
 
 def _pair(predicted, reference, dims: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:

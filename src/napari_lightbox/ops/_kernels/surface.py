@@ -14,6 +14,9 @@ The idea
 
     Far surfaces are hardly harder than near ones: a distance decides which cells are looked into, not how many.
 
+    What is found is lowered, not written: points may be looked for in one part of a surface after the other, and what
+    an earlier part has is the bound with which a later one begins.
+
 What it follows
     Branch and bound over boxes, as in J. H. Friedman, J. L. Bentley and R. A. Finkel, An algorithm for finding best
     matches in logarithmic expected time, ACM TOMS 3, 1977, with one list of boxes for many questions, as in A. G. Gray
@@ -23,8 +26,9 @@ Cost
     Some 2 ns for each pair of blocks and each word of bits that is not 0, and 100 to 300 ns for each point.
 
 Limits
-    Cells have up to 1023 voxels along an axis, and images up to 2^24. Room: some 10 bytes a point, and 4 bytes for
-    each cell of the image, of which there are fewer than words of bits.
+    Cells have up to 1023 voxels along an axis, and images up to 2^24. Room: 8 bytes a point and 8 for its distance, 4
+    bytes for each cell of the image, and some 60 for each cell that has points. In each thread some 100 kB, and 24
+    bytes for each block that has points.
 
 Importing this module needs numba. Whoever changes a kernel changes the number in its name too: compiled code is kept
 on disk under that name.
@@ -45,6 +49,8 @@ _LOW, _HIGH = np.uint8(1), np.uint8(255)
 # Where the place of a point along z and y begins in its word; the highest bits say that both surfaces have it.
 _AT_Z, _AT_Y, _PLACE = np.uint32(20), np.uint32(10), np.uint32(1023)
 _SHARED = np.uint32(30)
+# Cells that are looked into before others are chosen; a block has 64.
+CHOSEN = 1 << 11
 
 
 class Cells(NamedTuple):
@@ -120,6 +126,15 @@ def _surface(bits, axes, z, y, w):
     if axes == 3:
         inner &= bits[z - 1, y, w] & bits[z + 1, y, w]
     return here & ~inner
+
+
+@jit
+def skin_1(bits, axes, z0, y0, out):
+    """Write the bits of a mask that are on its surface, of a part that begins at `z0` and `y0`."""
+    for z in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for w in range(out.shape[2]):
+                out[z, y, w] = _surface(bits, axes, z0 + z, y0 + y, w)
 
 
 # Points into cells -------------------------------------------------------------------------------------------------
@@ -226,12 +241,12 @@ def place_1(bits, other, axes, numbers, inside, begins, points, order):
 
 
 @jit
-def boxes_2(cells, size, found):
+def boxes_3(cells, size, found):
     """Write the boxes of cells and of blocks, and turn the places of points to those in their boxes.
 
     Parameters
     ----------
-    cells : (n, 3) ndarray of int64
+    cells : (n, 3) ndarray of int32
         Where along z, y and x each cell lies, in cells.
     size : tuple of int
         Voxels of a cell along each axis.
@@ -249,7 +264,7 @@ def boxes_2(cells, size, found):
             for j in range(found.starts[cell], found.starts[cell + 1]):
                 found.points[j] -= z0 << _AT_Z | y0 << _AT_Y | x0
             for axis, low, high in ((0, z0, z1), (1, y0, y1), (2, x0, x1)):
-                begin = cells[cell, axis] * size[axis]
+                begin = np.int64(cells[cell, axis]) * size[axis]
                 found.boxes[axis, cell], found.boxes[3 + axis, cell] = begin + low, begin + high
         first, end = found.firsts[block], found.firsts[block + 1]
         for axis in range(3):
@@ -292,25 +307,36 @@ def _compare_2(box, boxes, first, last, spacing, near, far):
 
 
 @jit
-def _choose_1(box, others, spacing, near, far, cells, chosen):
-    """Write the numbers of all cells in which what is nearest to points of a box may lie, and their boxes.
+def _close_1(box, others, spacing, most, near, far):
+    """Return the blocks in which what is nearest to points of a box may lie, and the square of how far that is at most.
 
-    `chosen` has 16 boxes in a row of six; behind the last come such that nothing reaches. Returns how many there are,
-    and which is the nearest.
+    What is farther than the square `most` does not count.
     """
     blocks = others.blocks.shape[1]
     _compare_2(box, others.blocks, 0, blocks, spacing, near, far)
-    bound, least, count, hint = far[:blocks].min(), np.inf, 0, 0
+    bound = min(most, far[:blocks].min())
     # The cells of the nearest block tell more of how far it is at most.
     first = np.argmin(near[:blocks])
     close = np.flatnonzero(near[:blocks] <= bound)
-    for n in range(-1, len(close)):
-        block = first if n < 0 else close[n]
-        begin, end = others.firsts[block], others.firsts[block + 1]
+    begin, end = others.firsts[first], others.firsts[first + 1]
+    _compare_2(box, others.boxes, begin, end, spacing, near, far)
+    return close, min(bound, far[: end - begin].min())
+
+
+@jit
+def _choose_2(box, others, spacing, close, n, bound, near, far, cells, chosen):
+    """Write the numbers of cells in which what is nearest to points of a box may lie, and their boxes.
+
+    From block `n` of those that are close on, until there is no more room. `chosen` has 16 boxes in a row of six;
+    behind the last come such that nothing reaches. Returns how many there are, which is the nearest, the block to go
+    on with, and the bound, a square.
+    """
+    least, count, hint = np.inf, 0, 0
+    while n < len(close) and count + 64 <= len(cells):
+        begin, end = others.firsts[close[n]], others.firsts[close[n] + 1]
+        n += 1
         _compare_2(box, others.boxes, begin, end, spacing, near, far)
         bound = min(bound, far[: end - begin].min())
-        if n < 0:
-            continue
         for k in range(end - begin):
             if near[k] <= bound:
                 if near[k] < least:
@@ -319,9 +345,9 @@ def _choose_1(box, others, spacing, near, far, cells, chosen):
                 for side in range(6):
                     chosen[count // LANES, side, count % LANES] = others.boxes[side, begin + k]
                 count += 1
-    for n in range(count, -(-count // LANES) * LANES):
-        chosen[n // LANES, :, n % LANES] = np.inf
-    return count, hint
+    for lane in range(count, -(-count // LANES) * LANES):
+        chosen[lane // LANES, :, lane % LANES] = np.inf
+    return count, hint, n, bound
 
 
 @numba.njit(forceinline=True)
@@ -339,10 +365,9 @@ def _scan(others, cell, spacing, group, best):
 def _search(others, cells, chosen, count, hint, box, spacing, group):
     """Find the least squares of 16 points, and return which of the chosen cells held one of the last.
 
-    `group` has their z, y and x, their least squares, and room for the largest of these, 16 times.
+    `group` has their z, y and x, their least squares so far, and room for the largest of these, 16 times.
     """
     points, best, limits = group[0].ctypes.data, group[3].ctypes.data, group[4].ctypes.data
-    group[3] = np.inf
     _scan(others, cells[hint], spacing, points, best)
     spread_largest(best, limits)
     latest = hint
@@ -362,7 +387,7 @@ def _search(others, cells, chosen, count, hint, box, spacing, group):
 
 
 @numba.njit
-def _gather(found, j, cell, end, group, ranks):
+def _gather(found, j, cell, end, squares, group, ranks):
     """Fill 16 lanes with the next points that are not shared; return how many, the next point and its cell."""
     lanes = 0
     while j < end and lanes < LANES:
@@ -374,11 +399,12 @@ def _gather(found, j, cell, end, group, ranks):
             group[1, lanes] = found.boxes[1, cell] + np.int32(y)
             group[2, lanes] = found.boxes[2, cell] + np.int32(x)
             ranks[lanes] = found.order[j]
+            group[3, lanes] = squares[ranks[lanes]]
             lanes += 1
         j += 1
     if lanes:
         for q in range(lanes, LANES):
-            group[0, q], group[1, q], group[2, q] = group[0, 0], group[1, 0], group[2, 0]
+            group[0, q], group[1, q], group[2, q], group[3, q] = group[0, 0], group[1, 0], group[2, 0], group[3, 0]
     return lanes, j, cell
 
 
@@ -391,9 +417,28 @@ def _around(values):
     return low, high
 
 
+@numba.njit
+def _worst(found, block, squares):
+    """Return the largest square of the points of a block that are not shared; -1 where there are none."""
+    most = -1.0
+    for j in range(found.starts[found.firsts[block]], found.starts[found.firsts[block + 1]]):
+        if found.points[j] >> _SHARED == 0:
+            most = _larger(most, squares[found.order[j]])
+    return most
+
+
+@numba.njit
+def _all(others):
+    """Return the box around all points, (6, 1)."""
+    box = np.empty((6, 1), np.float32)
+    for axis in range(3):
+        box[axis], box[3 + axis] = others.blocks[axis].min(), others.blocks[3 + axis].max()
+    return box
+
+
 @jit
-def nearest_2(found, others, spacing, first, last, out):
-    """Write how far the points of blocks `first` to `last` that are not shared lie from the nearest of the others.
+def nearest_3(found, others, spacing, first, last, bounded, squares):
+    """Lower the squares of points of blocks `first` to `last` that are not shared to those of the nearest of others.
 
     Parameters
     ----------
@@ -403,25 +448,53 @@ def nearest_2(found, others, spacing, first, last, out):
         Size of a step along each axis, in mm.
     first, last : int
         Blocks.
-    out : ndarray of float64
-        In mm, in the order of the points.
+    bounded : bool
+        Whether something was found before; else all squares are infinite.
+    squares : ndarray of float64
+        In mm2, in the order of the points.
     """
-    count = others.boxes.shape[1]
-    near, far = np.empty(max(count, others.blocks.shape[1])), np.empty(max(count, others.blocks.shape[1]))
-    cells, chosen = np.empty(count, np.int32), np.empty((-(-count // LANES), 6, LANES))
+    blocks = max(64, others.blocks.shape[1])
+    near, far = np.empty(blocks), np.empty(blocks)
+    cells, chosen = np.empty(CHOSEN, np.int32), np.empty((CHOSEN // LANES, 6, LANES))
     group, ranks = np.empty((5, LANES)), np.empty(LANES, np.int32)
+    around, most = _all(others), np.inf
     for block in range(first, last):
-        cell = found.firsts[block]
-        j, end = found.starts[cell], found.starts[found.firsts[block + 1]]
-        lanes, j, cell = _gather(found, j, cell, end, group, ranks)
-        if lanes:
-            count, hint = _choose_1(found.blocks[:, block], others, spacing, near, far, cells, chosen)
-        while lanes:
-            (z0, z1), (y0, y1), (x0, x1) = _around(group[0]), _around(group[1]), _around(group[2])
-            hint = _search(others, cells, chosen, count, hint, (z0, y0, x0, z1, y1, x1), spacing, group)
-            for q in range(lanes):
-                out[ranks[q]] = np.sqrt(group[3, q])
-            lanes, j, cell = _gather(found, j, cell, end, group, ranks)
+        if bounded:
+            most = _worst(found, block, squares)
+            _compare_2(found.blocks[:, block], around, 0, 1, spacing, near, far)
+            if near[0] >= most:
+                continue
+        begin = found.firsts[block]
+        start, end = found.starts[begin], found.starts[found.firsts[block + 1]]
+        lanes, j, cell = _gather(found, start, begin, end, squares, group, ranks)
+        if lanes == 0:
+            continue
+        close, bound = _close_1(found.blocks[:, block], others, spacing, most, near, far)
+        n = 0
+        while n < len(close):
+            if n:
+                lanes, j, cell = _gather(found, start, begin, end, squares, group, ranks)
+            count, hint, n, bound = _choose_2(
+                found.blocks[:, block], others, spacing, close, n, bound, near, far, cells, chosen
+            )
+            lanes = lanes if count else 0
+            while lanes:
+                (z0, z1), (y0, y1), (x0, x1) = _around(group[0]), _around(group[1]), _around(group[2])
+                hint = _search(others, cells, chosen, count, hint, (z0, y0, x0, z1, y1, x1), spacing, group)
+                for q in range(lanes):
+                    squares[ranks[q]] = group[3, q]
+                lanes, j, cell = _gather(found, j, cell, end, squares, group, ranks)
+
+
+@jit
+def wanted_1(found, spacing, box, squares):
+    """Whether there may be something nearer to points that are not shared in a box (z, y, x, least and largest)."""
+    near, far = np.empty(1), np.empty(1)
+    for block in range(found.blocks.shape[1]):
+        _compare_2(found.blocks[:, block], box, 0, 1, spacing, near, far)
+        if near[0] < _worst(found, block, squares):
+            return True
+    return False
 
 
 class Surface(NamedTuple):
@@ -434,6 +507,8 @@ class Surface(NamedTuple):
     place: Callable
     boxes: Callable
     nearest: Callable
+    wanted: Callable
+    skin: Callable
     cells: type = Cells
 
 
@@ -451,6 +526,8 @@ def build(key: tuple[str]) -> Surface:
     part_1(counts, starts, firsts, np.zeros(1, np.int32))
     place_1(bits, bits, 0, number, place, counts, point, np.zeros(1, np.int32))
     cells = Cells(point, np.zeros(1, np.int32), starts, firsts, box, box.copy())
-    boxes_2(np.zeros((1, 3), np.int64), (1, 1, 1), cells)
-    nearest_2(cells, cells, (1.0, 1.0, 1.0), 0, 1, np.zeros(1))
-    return Surface(pack_2, mark_1, tally_1, part_1, place_1, boxes_2, nearest_2)
+    boxes_3(np.zeros((1, 3), np.int32), (1, 1, 1), cells)
+    nearest_3(cells, cells, (1.0, 1.0, 1.0), 0, 1, True, np.zeros(1))
+    wanted_1(cells, (1.0, 1.0, 1.0), box, np.zeros(1))
+    skin_1(bits, 3, 0, 0, bits.copy())
+    return Surface(pack_2, mark_1, tally_1, part_1, place_1, boxes_3, nearest_3, wanted_1, skin_1)
