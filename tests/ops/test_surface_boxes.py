@@ -65,7 +65,7 @@ def cases(rng, shape):
     return noise, blobs, apart, single, (full, blobs[1]), (noise[0], single[0]), (full, full)
 
 
-@pytest.mark.parametrize("shape", [(40, 60), (1, 300), (300, 1), (9, 14, 70), (5, 20, 80), (20, 9, 65)])
+@pytest.mark.parametrize("shape", [(40, 60), (1, 300), (300, 1), (7, 12, 70), (3, 14, 80), (14, 7, 65)])
 def test_box_by_box_equals_maps_and_whole_surfaces(rng, way, boxes, monkeypatch, shape):
     for number, (first, second) in enumerate(cases(rng, shape)):
         monkeypatch.setattr(_surface, "_EDGE", (6, 1, 2.5)[number % 3])
@@ -74,7 +74,7 @@ def test_box_by_box_equals_maps_and_whole_surfaces(rng, way, boxes, monkeypatch,
         asked = first, second, spacing, None, "voxels", (percentile,), tolerance
         noted = boxes(64 << 20)
         whole, before = metrics._apart(*asked), len(noted)
-        boxes(first.size * (20 if way == "plain" else 3))
+        boxes(first.size * (50 if way == "plain" else 8))
         found = metrics._apart(*asked)
         assert before == 0 or len(noted) - before <= 1
         for side, other, truth in zip(found.sides, whole.sides, by_maps(first, second, spacing), strict=True):
@@ -86,9 +86,24 @@ def test_box_by_box_equals_maps_and_whole_surfaces(rng, way, boxes, monkeypatch,
             assert side.total == pytest.approx(truth.sum(), rel=1e-12)
             assert side.percentiles[0] == pytest.approx(np.percentile(truth, percentile), rel=1e-12)
             assert side.within == np.count_nonzero(truth <= tolerance)
-    assert len(noted) >= 4
+    assert noted
     # A plane has rows that are not cut.
     assert max(noted) >= 6 or shape[:-1] == (1,)
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (6, 9, 40)])
+def test_pieces_with_an_area_box_by_box(rng, way, boxes, shape):
+    for first, second in cases(rng, shape)[:6]:
+        asked = first, second, tuple(rng.uniform(0.3, 5, len(shape)).round(2)), None, "deepmind", (100, 95, 47.3), 1.234
+        noted = boxes(64 << 20)
+        whole, before = metrics._apart(*asked), len(noted)
+        boxes(first.size * (50 if way == "plain" else 8))
+        for side, other in zip(metrics._apart(*asked).sides, whole.sides, strict=True):
+            assert side.percentiles == other.percentiles
+            np.testing.assert_allclose(side[1:], other[1:], rtol=1e-13)
+        assert before == 0 or len(noted) - before <= 1
+    assert noted
+    assert max(noted) >= 4
 
 
 @pytest.mark.parametrize("dtype", ["?", "h", ">i4"])
@@ -125,10 +140,11 @@ def blobs(shape, shift):
     return np.sin((z + shift) / 3.0) + np.sin((y + 2 * shift) / 5.0) + np.sin(x / 4.0) > 0.8
 
 
-@pytest.mark.parametrize("measure", ["percentile", "mean"])
+@pytest.mark.parametrize("measure", ["percentile", "mean", "deepmind"])
 def test_memory_does_not_grow_with_the_image(way, boxes, monkeypatch, measure):
     monkeypatch.setattr(_surface._tiles, "workers", lambda: 2)
-    limit, sizes = 1 << 20, [(12, 64, 64), (24, 128, 128)]
+    limit, deep = (2 << 20, 8) if way == "plain" else (1 << 20, 12)
+    sizes = [(deep, 4 * deep, 64), (2 * deep, 8 * deep, 128)]
     noted, peaks = boxes(limit), []
     for shape in sizes:
         masks = blobs(shape, 0), blobs(shape, 1)
@@ -136,6 +152,8 @@ def test_memory_does_not_grow_with_the_image(way, boxes, monkeypatch, measure):
         try:
             if measure == "mean":
                 metrics.assd(*masks, (1.5, 0.8, 0.7))
+            elif measure == "deepmind":
+                metrics.hausdorff(*masks, (1.5, 0.8, 0.7), convention="deepmind")
             else:
                 metrics.hausdorff(*masks, (1.5, 0.8, 0.7))
             peaks.append(tracemalloc.get_traced_memory()[1])

@@ -275,6 +275,11 @@ def test_refused_in_a_sentence(arguments, says):
         metrics.surface_dice(np.eye(3, dtype=int), np.eye(3, dtype=int), (1, 1), -1)
 
 
+def pieces(labels, label, spacing):
+    """Return corner and size of all pieces of a mask's surface."""
+    return _surfels.Corners((labels, labels), label, spacing).pieces(0, labels.size * 8)
+
+
 def test_pieces_of_surface_lie_where_inside_and_outside_meet(rng, way):
     """DeepMind's way: corners by a correlation, distances by a map."""
     for number in range(24):
@@ -292,8 +297,8 @@ def test_pieces_of_surface_lie_where_inside_and_outside_meet(rng, way):
         found = metrics.hausdorff(*masks, spacing, 100, convention="deepmind")
         assert found == pytest.approx(truth, rel=1e-12, abs=1e-12)
         for mask, border in zip(masks, borders, strict=True):
-            pieces = _surfels.Pieces(mask, None, spacing)
-            np.testing.assert_array_equal(pieces.places[:, 3 - mask.ndim :], np.argwhere(border))
+            places, _ = pieces(mask, None, spacing)
+            np.testing.assert_array_equal(places[:, 3 - mask.ndim :], np.argwhere(border))
 
 
 def test_pieces_of_surface_add_up_to_its_area():
@@ -302,17 +307,15 @@ def test_pieces_of_surface_add_up_to_its_area():
     spacing = (2.0, 1.0, 0.7)
     ball = np.linalg.norm(np.mgrid[-9:10, -9:10, -9:10], axis=0) < 8.3
     vertices, faces, _, _ = marching_cubes(ball, 0.5, spacing=spacing, method="lorensen")
-    assert _surfels.Pieces(ball, None, spacing).size.sum() == pytest.approx(
-        mesh_surface_area(vertices, faces), rel=1e-5
-    )
+    assert pieces(ball, None, spacing)[1].sum() == pytest.approx(mesh_surface_area(vertices, faces), rel=1e-5)
     # One voxel: an octahedron of 8 triangles.
     a, b, c = (s / 2 for s in spacing)
     triangle = math.sqrt((a * b) ** 2 + (b * c) ** 2 + (a * c) ** 2) / 2
-    one = _surfels.Pieces(np.ones((1, 1, 1), int), 1, spacing)
-    np.testing.assert_allclose(one.size, [triangle] * 8, rtol=1e-14)
+    _, one = pieces(np.ones((1, 1, 1), int), 1, spacing)
+    np.testing.assert_allclose(one, [triangle] * 8, rtol=1e-14)
     (contour,) = find_contours(ball[9].astype(float), 0.5)
     length = np.linalg.norm(np.diff(contour * spacing[1:], axis=0), axis=1).sum()
-    assert _surfels.Pieces(ball[9], None, spacing[1:]).size.sum() == pytest.approx(length, rel=1e-12)
+    assert pieces(ball[9], None, spacing[1:])[1].sum() == pytest.approx(length, rel=1e-12)
     for code in range(1, 255):
         # A mask and what is left without it share their surface.
         assert _surfels._sizes(spacing)[code] == pytest.approx(_surfels._sizes(spacing)[255 - code], rel=1e-14)

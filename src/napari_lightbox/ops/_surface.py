@@ -22,14 +22,16 @@ KERNELS = _ready.Variants("surface", after=1 << 23)
 _KEY = ("any",)
 _SLAB = 1 << 20
 # Points that are looked for at once: by a tree, and in cells.
-_POINTS, _FEW = 1 << 13, 1 << 11
+_POINTS, _FEW = 1 << 10, 1 << 11
 # Points that a tree is asked for first, because several may be equally near but for their last digit.
 _TIED = 4
 # Voxels of a cell along an axis, where they are cubes; a block has four cells along each axis. That a point's place in
 # its cell fits into ten bits an axis, and a voxel's number into single precision, are limits.
 _EDGE, _MOST_EDGE, _MOST_WIDE = 6, 1023, 1 << 24
+# Bytes that a thread takes at most while it looks for points.
+THREAD = 1 << 19
 # Bytes that a point takes at most while distances are found by trees.
-TREE_POINT = 160
+_TREE_POINT = 160
 _TOP, _ONE = np.uint64(63), np.uint64(1)
 
 
@@ -211,7 +213,7 @@ def whole_steps(spacing: Sequence[float]) -> tuple[float, ...]:
 def _by_trees(first: Mask, second: Mask, spacing: tuple[float, ...], most: float) -> Iterator[np.ndarray] | None:
     surfaces = first.surface, second.surface
     del first, second
-    if TREE_POINT * sum(int(np.bitwise_count(bits).sum()) for bits in surfaces) > most:
+    if _TREE_POINT * sum(int(np.bitwise_count(bits).sum()) for bits in surfaces) > most:
         return None
 
     def found(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -21,6 +21,9 @@ from ._distribution import Side, Some, reduced, reduced_in_parts
 # looked for and by boxes of the other surface that are kept; a quarter by the bits of a box, and then by its points; an
 # eighth by what distances are reduced to, and another one by rows that are packed.
 LIMIT = 64 << 20
+# Bytes that a point takes while all of a box are looked for at once in a tree.
+_TREE_POINT = 400
+# Voxels that are packed at a time.
 _MOST_ROWS, _FEWEST_ROWS = 1 << 20, 1 << 12
 
 # (z, y) where it begins and ends; rows are not cut.
@@ -67,7 +70,11 @@ class Voxels:
             return (False, False), None
         pair = _surface.masks([each[0] if self._flat else each for each in self._labels], self._label)
         empty = tuple(each.empty for each in pair)
-        found = None if any(empty) else _surface.distances(pair, spacing, LIMIT - taken)
+        found = (
+            None
+            if any(empty)
+            else _surface.distances(pair, spacing, LIMIT - taken - _tiles.workers() * _surface.THREAD)
+        )
         return empty, None if found is None else zip(found, (None, None), strict=True)
 
     def bits(self, which: int, box: Box) -> np.ndarray:
@@ -131,7 +138,7 @@ class _ByCells:
         cells = grid.cells(np.flatnonzero(found.counts).astype(np.int32))
         low = cells.min(axis=0) * grid.size + begin
         high = (cells.max(axis=0) + 1) * grid.size - 1 + begin
-        return _Count(found.points, found.shared, 16 * found.points + found.room, low, high)
+        return _Count(found.points, found.shared, 32 * found.points + found.room, low, high)
 
     def gather(self, bits: np.ndarray, other: np.ndarray, begin: tuple[int, ...], wide: int):
         """Return the points in a box that begins at (z, y, x)."""
@@ -177,7 +184,7 @@ class _ByTrees:
             wider = 64 if axis == 2 else 1
             low.append(int(found[0]) * wider + begin[axis])
             high.append((int(found[-1]) + 1) * wider - 1 + begin[axis])
-        return _Count(points, shared, _surface.TREE_POINT * points, low, high)
+        return _Count(points, shared, _TREE_POINT * points, low, high)
 
     def gather(self, bits: np.ndarray, other: np.ndarray, begin: tuple[int, ...], wide: int) -> np.ndarray:
         return _surface.places(bits & ~other) + begin

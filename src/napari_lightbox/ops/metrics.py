@@ -7,6 +7,10 @@ distances go from the centre of such a voxel to the centre of the nearest one of
 between the voxels, one around each corner where inside and outside meet, and each counts by its area (in 2D by its
 length) as marching cubes has it there.
 
+What distances take beside the masks is bounded, 64 MiB whatever the size of the image: surfaces for which that is too
+little are compared box by box, some times as slowly. The distances are the same; only sums, and so means, may differ in
+their last digit.
+
 Three cases in which there is nothing to measure have three answers:
 
 - both regions are empty: NaN, there is nothing to compare;
@@ -25,7 +29,7 @@ from ..types import LabelArray
 from . import _check, _surface, _surface_boxes, _surfels, _tiles
 from ._agreement import bland_altman, bootstrap, cohen_kappa, compare_paired, icc
 from ._detection import detections, froc, lesions_by_size
-from ._distribution import Side, reduced
+from ._distribution import Side
 from ._doubts import find_doubts
 from ._errors import find_errors
 from ._instances import per_instance
@@ -429,14 +433,11 @@ def _apart(
     """Measure two surfaces: some percentiles of their distances, and how many lie within a tolerance."""
     predicted, reference = _pair(predicted, reference, dims=(2, 3))
     steps = tuple(_check.steps(spacing, predicted.ndim).tolist())
-    whole_steps = _surface.whole_steps(steps)
-    if _check.choice(convention, ("voxels", "deepmind"), "convention") == "deepmind":
-        pair = [_surfels.Pieces(labels, label, steps) for labels in (predicted, reference)]
-        lost = tuple(each.empty for each in pair)
-        sides = () if any(lost) else tuple(reduced(*each, percentiles, tolerance) for each in _surfels.distances(pair))
-    else:
+    if _check.choice(convention, ("voxels", "deepmind"), "convention") == "voxels":
         source = _surface_boxes.Voxels((predicted, reference), label)
-        lost, sides = _surface_boxes.measured(source, whole_steps, percentiles, tolerance)
+    else:
+        source = _surfels.Corners((predicted, reference), label, steps)
+    lost, sides = _surface_boxes.measured(source, _surface.whole_steps(steps), percentiles, tolerance)
     state = {(True, True): "absent", (True, False): "missed", (False, True): "extra"}.get(lost, "compared")
     return _Apart(state, sides)
 
