@@ -74,7 +74,7 @@ def test_box_by_box_equals_maps_and_whole_surfaces(rng, way, boxes, monkeypatch,
         asked = first, second, spacing, None, "voxels", (percentile,), tolerance
         noted = boxes(64 << 20)
         whole, before = metrics._apart(*asked), len(noted)
-        boxes(first.size * (50 if way == "plain" else 8))
+        boxes(first.size * (50 if way == "plain" else 12))
         found = metrics._apart(*asked)
         assert before == 0 or len(noted) - before <= 1
         for side, other, truth in zip(found.sides, whole.sides, by_maps(first, second, spacing), strict=True):
@@ -97,7 +97,7 @@ def test_pieces_with_an_area_box_by_box(rng, way, boxes, shape):
         asked = first, second, tuple(rng.uniform(0.3, 5, len(shape)).round(2)), None, "deepmind", (100, 95, 47.3), 1.234
         noted = boxes(64 << 20)
         whole, before = metrics._apart(*asked), len(noted)
-        boxes(first.size * (50 if way == "plain" else 8))
+        boxes(first.size * (50 if way == "plain" else 12))
         for side, other in zip(metrics._apart(*asked).sides, whole.sides, strict=True):
             assert side.percentiles == other.percentiles
             np.testing.assert_allclose(side[1:], other[1:], rtol=1e-13)
@@ -143,7 +143,7 @@ def blobs(shape, shift):
 @pytest.mark.parametrize("measure", ["percentile", "mean", "deepmind"])
 def test_memory_does_not_grow_with_the_image(way, boxes, monkeypatch, measure):
     monkeypatch.setattr(_surface._tiles, "workers", lambda: 2)
-    limit, deep = (2 << 20, 8) if way == "plain" else (1 << 20, 12)
+    limit, deep = (1_500_000, 8) if way == "plain" else (1 << 20, 12)
     sizes = [(deep, 4 * deep, 64), (2 * deep, 8 * deep, 128)]
     noted, peaks = boxes(limit), []
     for shape in sizes:
