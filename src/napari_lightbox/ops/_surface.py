@@ -23,6 +23,8 @@ _KEY = ("any",)
 _SLAB = 1 << 20
 # Points that are looked for at once: by a tree, and in cells.
 _POINTS, _FEW = 1 << 10, 1 << 11
+# Cells whose places are worked out at once.
+_CELLS = 1 << 14
 # Points that a tree is asked for first, because several may be equally near but for their last digit.
 _TIED = 4
 # Voxels of a cell along an axis, where they are cubes; a block has four cells along each axis. That a point's place in
@@ -310,9 +312,9 @@ class Grid(NamedTuple):
         """Return where along z, y and x the cells of some numbers lie, in cells; (n, 3)."""
         result = np.empty((len(numbers), 3), np.int32)
         # A few at a time: what is made on the way takes more than the result.
-        for start in range(0, len(numbers), _POINTS):
-            some = numbers[start : start + _POINTS]
-            found, block = result[start : start + _POINTS], some >> 6
+        for start in range(0, len(numbers), _CELLS):
+            some = numbers[start : start + _CELLS]
+            found, block = result[start : start + _CELLS], some >> 6
             for axis in (2, 1, 0):
                 block, place = np.divmod(block, self.blocks[axis])
                 found[:, axis] = 4 * place + (some >> (2 - axis) & 1) + 2 * (some >> (5 - axis) & 1)
