@@ -72,10 +72,11 @@ def with_halo(image: np.ndarray, block: Block, halo: Sequence[int], mode: str) -
     """Copy a block of `image` with `halo` more voxels on both sides of every axis; ``"constant"`` borders are 0."""
     index = [border_index(s.start - h, s.stop + h, n, mode) for s, h, n in zip(block, halo, image.shape, strict=True)]
     inside = [bool(i[0] >= 0 and (np.diff(i) == 1).all()) for i in index]
-    cut = [slice(i[0], i[-1] + 1) if free else slice(None) for i, free in zip(index, inside, strict=True)]
-    result = image[tuple(cut)]
+    # Cut out before anything is taken: of what is not in one piece, that makes a copy.
+    low = [int(i.min(initial=n - 1, where=i >= 0)) for i, n in zip(index, image.shape, strict=True)]
+    result = image[tuple(slice(a, max(a, int(i.max())) + 1) for a, i in zip(low, index, strict=True))]
     for axis in range(image.ndim):
-        result = result if inside[axis] else result.take(index[axis], axis)
+        result = result if inside[axis] else result.take(np.maximum(index[axis] - low[axis], 0), axis)
     result = result.copy() if all(inside) else result
     if mode == "constant":
         for axis, places in enumerate(index):
