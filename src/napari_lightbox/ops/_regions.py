@@ -2,18 +2,22 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from ..progress import track
 from . import _ball, _nearest, _tiles
+from ._bricks import one_by_one
 
 _SLAB = 1 << 20
 # Rows of a ball up to which running extremes are faster than distances.
 _MANY_ROWS = 400
 # Voxels of a label's box from which the label is worked on alone, in tiles.
 _LARGE = 1 << 20
+# Voxels that are ranked at a time to find the boxes of labels.
+_RANKED = 1 << 23
 
 Box = tuple[slice, ...]
 
@@ -25,9 +29,9 @@ class Shape:
         self.radius, self.spacing, self.element = radius, tuple(float(s) for s in spacing), element
         self.reach = _ball.reaches(radius, self.spacing)
 
-    def extreme(self, image: np.ndarray, pick: np.ufunc) -> np.ndarray:
-        """Return the smallest or largest value around every voxel."""
-        return _ball.extreme(image, pick, self.radius, self.spacing, self.element)
+    def extreme(self, image: np.ndarray, pick: np.ufunc, planes: slice | None = None) -> np.ndarray:
+        """Return the smallest or largest value around every voxel, or around those of some planes."""
+        return _ball.extreme(image, pick, self.radius, self.spacing, self.element, planes)
 
     def is_large(self, shape: Sequence[int]) -> bool:
         """Whether distances are faster than running extremes."""
@@ -37,11 +41,32 @@ class Shape:
         discs = _ball.ball(self.radius, (1.0,) * (3 - len(shape)) + self.spacing, three)
         return sum(len(disc.rows) for disc in discs) > _MANY_ROWS
 
-    def grown(self, mask: np.ndarray) -> np.ndarray:
-        """Return where the element around a voxel meets the mask (bool)."""
+    def grown(self, mask: np.ndarray, planes: slice | None = None) -> np.ndarray:
+        """Return where the element around a voxel meets the mask (bool), or where so in some planes."""
         if not self.is_large(mask.shape):
-            return self.extreme(mask, np.maximum)
-        return _nearest.nearest(mask.view(np.uint8), np.array([1]), self.radius, self.spacing, self.element).view(bool)
+            return self.extreme(mask, np.maximum, planes)
+        seen, one = mask.view(np.uint8), np.array([1])
+        return _nearest.nearest(seen, one, self.radius, self.spacing, self.element, planes).view(bool)
+
+    def slabs(self, shape: Sequence[int], itemsize: int, times: int = 1) -> list["Slab"]:
+        """Cut the first axis into slabs, each with what decides its result when it is worked on `times` times."""
+        reach, length = times * self.reach[0], shape[0]
+        return [
+            Slab(s, slice(max(0, s.start - reach), min(length, s.stop + reach)))
+            for s in _ball.slabs(shape, itemsize, self.reach)
+        ]
+
+
+class Slab(NamedTuple):
+    """Some planes of the first axis, and these with their surroundings."""
+
+    planes: slice
+    around: slice
+
+    @property
+    def inner(self) -> slice:
+        """The planes, counted from where the surroundings begin."""
+        return slice(self.planes.start - self.around.start, self.planes.stop - self.around.start)
 
 
 def values_of(labels: np.ndarray) -> np.ndarray:
@@ -66,36 +91,59 @@ def values_of(labels: np.ndarray) -> np.ndarray:
 def eroded(labels: np.ndarray, shape: Shape) -> np.ndarray:
     """Return the voxels around which all of the element is of their label."""
     if not shape.is_large(labels.shape):
-        narrow = _narrow(labels)
-        lowest, highest = shape.extreme(narrow, np.minimum), shape.extreme(narrow, np.maximum)
-        return _where(lambda slab: lowest[slab] == highest[slab], labels)
+        return _eroded_together(labels, shape)
     result = np.zeros(labels.shape, labels.dtype)
 
     def one(value: int, box: Box) -> None:
-        mask = labels[box] == value
-        # Another thread may write other labels into the same box.
-        result[box][mask & ~shape.grown(~mask)] = value
+        inner, target = labels[box], result[box]
+
+        def work(slab: Slab) -> None:
+            outside = inner[slab.around] != value
+            gone = shape.grown(outside, slab.inner)
+            # Another thread may write other labels into the same box.
+            _paint(target[slab.planes], lambda piece, _: ~(gone[piece] | outside[slab.inner][piece]), value)
+
+        one_by_one(work, shape.slabs(inner.shape, 1), "slabs")
 
     _each_label(labels, [1] * labels.ndim, one)
+    return result
+
+
+def _eroded_together(labels: np.ndarray, shape: Shape) -> np.ndarray:
+    """Erode all labels at once: a voxel stays where the lowest label around it is the highest as well."""
+    kind = _narrow_type(labels)
+    result = np.empty(labels.shape, labels.dtype)
+
+    def work(slab: Slab) -> None:
+        part = labels[slab.around].astype(kind, copy=False)
+        lowest, highest = (shape.extreme(part, pick, slab.inner) for pick in (np.minimum, np.maximum))
+        _keep(lambda piece: lowest[piece] == highest[piece], labels[slab.planes], result[slab.planes])
+
+    one_by_one(work, shape.slabs(labels.shape, kind.itemsize), "slabs")
     return result
 
 
 def dilated(labels: np.ndarray, shape: Shape) -> np.ndarray:
     """Return the labels and, in the background, the nearest label within the element."""
     values = values_of(labels)
-    result = labels.copy()
+    result = np.zeros(labels.shape, labels.dtype)
     if len(values):
         box = _padded(_extent(labels), shape.reach, labels.shape)
-        result[box] = _nearest.nearest(labels[box], values, shape.radius, shape.spacing, shape.element)
+        _nearest.nearest(labels[box], values, shape.radius, shape.spacing, shape.element, out=result[box])
     return result
 
 
 def opened(labels: np.ndarray, shape: Shape) -> np.ndarray:
     """Return the voxels that an element reaches which lies wholly in their label."""
-    kept = eroded(labels, shape) != 0
-    # All of the element around a voxel that is left lies in one label: growing it cannot meet another.
-    grown = shape.grown(kept)
-    return _where(lambda slab: grown[slab], labels)
+    result = eroded(labels, shape)
+
+    def work(source: np.ndarray, planes: slice, slab: slice) -> None:
+        # All of the element around a voxel that is left lies in one label: growing it cannot meet another.
+        grown = shape.grown(source != 0, planes)
+        _keep(lambda piece: grown[piece], labels[slab], result[slab])
+
+    _ball.in_place(work, result, shape.reach)
+    return result
 
 
 def closed(labels: np.ndarray, shape: Shape) -> np.ndarray:
@@ -104,33 +152,70 @@ def closed(labels: np.ndarray, shape: Shape) -> np.ndarray:
     lock = threading.Lock()
 
     def one(value: int, box: Box) -> None:
-        reached = shape.grown(labels[box] == value)
-        added = ~shape.grown(~reached) & (labels[box] == 0)
-        with lock:
-            part = result[box]
-            part[added & ((part == 0) | (part > value))] = value
+        inner, target = labels[box], result[box]
+        missed = _Missed(inner, value, shape)
+
+        def work(slab: Slab) -> None:
+            far = shape.grown(missed.around(slab.around), slab.inner)
+
+            def added(piece: slice, part: np.ndarray) -> np.ndarray:
+                return ~far[piece] & (inner[slab.planes][piece] == 0) & ((part == 0) | (part > value))
+
+            with lock:
+                _paint(target[slab.planes], added, value)
+
+        one_by_one(work, shape.slabs(inner.shape, 1), "slabs")
 
     _each_label(labels, [r + 1 for r in shape.reach], one)
     return result
 
 
-def _narrow(labels: np.ndarray) -> np.ndarray:
-    """Return the labels in the smallest type that holds them: the smaller, the faster."""
+class _Missed:
+    """Where the element around a voxel misses a label: for slab after slab, each place once."""
+
+    def __init__(self, labels: np.ndarray, value: int, shape: Shape) -> None:
+        self.labels, self.value, self.shape = labels, value, shape
+        self.planes, self.known = slice(0, 0), np.zeros((0, *labels.shape[1:]), bool)
+
+    def around(self, planes: slice) -> np.ndarray:
+        """Return some planes of the mask, which begin and end no earlier than those before."""
+        first, reach = self.planes.stop, self.shape.reach[0]
+        kept = self.known[planes.start - self.planes.start :]
+        if first < planes.stop:
+            low = max(0, first - reach)
+            mask = self.labels[low : planes.stop + reach] == self.value
+            fresh = self.shape.grown(mask, slice(first - low, planes.stop - low))
+            kept = np.concatenate([kept, np.logical_not(fresh, out=fresh)])
+        self.planes, self.known = planes, kept
+        return kept
+
+
+def _narrow_type(labels: np.ndarray) -> np.dtype:
+    """Return the smallest type that holds the labels in their order: the smaller, the faster."""
     values = values_of(labels) if labels.dtype.itemsize > 1 else np.zeros(0)
     if not len(values):
-        return labels
+        return labels.dtype
     kind = np.min_scalar_type(max(int(values[-1]), 0))
-    return labels.astype(kind) if values[0] > 0 and kind.itemsize < labels.dtype.itemsize else labels
+    return kind if values[0] > 0 and kind.itemsize < labels.dtype.itemsize else labels.dtype
 
 
-def _where(test: Callable[[slice], np.ndarray], labels: np.ndarray) -> np.ndarray:
-    result = np.empty(labels.shape, labels.dtype)
+def _keep(test: Callable[[slice], np.ndarray], labels: np.ndarray, result: np.ndarray) -> None:
+    """Copy the labels where a test holds, and 0 elsewhere; the test is told planes."""
 
-    def choose(slab: slice) -> None:
-        np.multiply(labels[slab], test(slab), out=result[slab])
+    def choose(piece: slice) -> None:
+        np.multiply(labels[piece], test(piece), out=result[piece])
 
     _tiles.run(choose, _tiles.slabs(labels.shape, _SLAB), "slabs")
-    return result
+
+
+def _paint(target: np.ndarray, test: Callable[[slice, np.ndarray], np.ndarray], value: int) -> None:
+    """Write a value where a test holds, which is told planes and what is there."""
+
+    def choose(piece: slice) -> None:
+        part = target[piece]
+        part[test(piece, part)] = value
+
+    _tiles.run(choose, _tiles.slabs(target.shape, _SLAB), "slabs")
 
 
 def _extent(labels: np.ndarray) -> Box:
@@ -157,7 +242,7 @@ def boxes(labels: np.ndarray, values: np.ndarray) -> list[Box]:
     """Return the box of every label of `values` (increasing)."""
     found: list[Box | None] = [None] * len(values)
     # A few thick slabs: in each, every label is asked for.
-    for slab in track(_tiles.slabs(labels.shape, max(_SLAB, labels.size // 8)), "slabs"):
+    for slab in track(_tiles.slabs(labels.shape, max(_SLAB, min(_RANKED, labels.size // 8))), "slabs"):
         part, ranks = labels[slab], np.zeros(labels[slab].shape, np.int32)
 
         def rank(piece: slice, part=part, ranks=ranks) -> None:

@@ -1,4 +1,8 @@
-"""Morphology with a ball or box whose size is given in mm, of grey values and of labels."""
+"""Morphology with a ball or box whose size is given in mm, of grey values and of labels.
+
+Beside the result, memory is taken for a slab of some planes and for the tiles that are worked on, however deep the
+volume: the second step of an opening or closing is made in the memory of the first, and labels go slab by slab.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
@@ -264,6 +268,8 @@ def _morphology(
         return image.copy()
     if labelled:
         return of_labels(image, shape)
-    for pick in picks:
-        image = shape.extreme(image, pick)
-    return image
+    first, *others = picks
+    result = shape.extreme(image, first)
+    for pick in others:
+        _ball.again(result, pick, radius, shape.spacing, element)
+    return result
