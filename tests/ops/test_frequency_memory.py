@@ -7,6 +7,7 @@ import pytest
 import scipy.fft
 
 from napari_lightbox.ops import _frequency_filter, frequency
+from napari_lightbox.progress import Cancelled, listening
 
 FILTERS = {
     "band gaussian": lambda a: frequency.band_reject(a, 20, 6, kind="gaussian"),
@@ -40,11 +41,45 @@ def test_the_result_is_the_only_large_array(rng, monkeypatch, name, dtype):
         assert peak - result.nbytes < 2 * 32 * _frequency_filter._PART
 
 
-def test_a_spectrum_takes_one_array_more(rng, monkeypatch):
+@pytest.mark.parametrize(("dtype", "times"), [("h", 1), ("f", 1), ("i", 2), ("d", 2)])
+def test_a_spectrum_is_made_in_its_own_memory(rng, monkeypatch, dtype, times):
+    """In double precision, in twice as much, half of which is given back."""
     monkeypatch.setattr(_frequency_filter._tiles, "workers", lambda: 2)
-    image = (rng.random((192, 160, 144)) * 2000).astype("h")
-    peak, result = peak_of(lambda: frequency.spectrum(image))
-    assert peak < 2 * result.nbytes + 2 * 32 * _frequency_filter._PART
+    for depth in (48, 192):
+        image = (rng.random((depth, 160, 144)) * 2000).astype(dtype)
+        tracemalloc.start()
+        try:
+            result = frequency.spectrum(image)
+            left, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert result.dtype == np.float32
+        assert result.flags.c_contiguous
+        assert peak - times * result.nbytes < times * 2 * 32 * _frequency_filter._PART
+        assert left < result.nbytes + (1 << 20)
+
+
+@pytest.mark.parametrize("shape", [(1, 6), (2, 3), (3, 4), (4, 1), (1, 1), (2, 2, 2), (5, 6, 7), (8, 5, 6), (9, 1, 4)])
+@pytest.mark.parametrize("dtype", ["?", "b", "h", "q", "e", "f", "d"])
+def test_a_spectrum_in_parts_is_that_of_numpy(rng, monkeypatch, shape, dtype):
+    image = (rng.normal(size=shape) * 30).astype(dtype)
+    whole = frequency.spectrum(image)
+    monkeypatch.setattr(_frequency_filter, "_PART", 1)
+    np.testing.assert_array_equal(frequency.spectrum(image), whole, strict=True)
+    truth = np.log1p(np.abs(np.fft.fftshift(np.fft.fftn(image.astype("d")))))
+    np.testing.assert_allclose(whole, truth, rtol=1e-4, atol=1e-4)
+
+
+def test_a_spectrum_ends_when_it_is_cancelled(rng):
+    image = rng.normal(size=(20, 30, 40))
+    for stage in ("columns", "planes"):
+
+        def stop(what, done, total, stage=stage):
+            if what == stage and done:
+                raise Cancelled
+
+        with listening(stop), pytest.raises(Cancelled):
+            frequency.spectrum(image)
 
 
 def test_single_precision_is_single_precision(rng, monkeypatch):

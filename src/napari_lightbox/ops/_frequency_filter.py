@@ -24,6 +24,7 @@ import numpy as np
 import scipy.fft
 import scipy.fftpack
 
+from ..progress import track
 from . import _check, _tiles
 
 # From the number of each frequency along every axis, shaped to broadcast, and a float type: what passes.
@@ -40,31 +41,65 @@ _kept: dict[Hashable, np.ndarray] = {}
 
 
 def log_magnitude(image: np.ndarray) -> np.ndarray:
-    """Return log(1 + |F|) of a real, finite image of two axes or more, float32, the zero frequency in the centre."""
-    real, shape, length = _check.float_type(image.dtype), image.shape, image.shape[0]
-    packed, result = np.empty(shape, real), np.empty(shape, np.float32)
+    """Return log(1 + |F|) of a real, finite image of two axes or more, float32, the zero frequency in the centre.
+
+    Each frequency needs all voxels, so the transform along the first axis is kept: in the memory of the result, or, in
+    double precision, in twice as much, half of which is given back.
+    """
+    real, length = _check.float_type(image.dtype), len(image)
+    memory = np.empty(image.size * (real.itemsize // 4), np.float32)
+    kept = memory.view(real).reshape(image.shape)
+    # What a plane shows begins where the plane began.
+    shown = memory.reshape(length, -1)[:, : kept[0].size].reshape(image.shape)
+    _transform_first(image, kept)
+    _show_rest(kept, shown)
+    if real.itemsize > 4:
+        flat = memory.reshape(length, 2, -1)
+        for number in track(range(1, length), "planes"):
+            memory[number * kept[0].size : (number + 1) * kept[0].size] = flat[number, 0]
+        # No view of it is used from here on.
+        memory.resize(image.size, refcheck=False)
+    return memory.reshape(image.shape)
+
+
+def _transform_first(image: np.ndarray, kept: np.ndarray) -> None:
+    """Transform along the first axis: real parts go where the positive frequencies belong, imaginary ones opposite."""
+    length, middle = len(image), len(image) // 2
+
+    def forward(columns: slice) -> None:
+        found = _along_lines(scipy.fftpack.rfft, image[:, columns], kept.dtype)
+        kept[middle, columns] = found[0]
+        pairs = (length - 1) // 2
+        kept[middle + 1 :, columns] = found[1 : 2 * pairs : 2]
+        kept[middle - pairs : middle, columns] = found[2 : 2 * pairs + 1 : 2][::-1]
+        if length % 2 == 0:
+            kept[0, columns] = found[-1]
+
+    _tiles.run(forward, _tiles.slabs((image.shape[1], length, *image.shape[2:]), _PART), "columns")
+
+
+def _show_rest(kept: np.ndarray, shown: np.ndarray) -> None:
+    """Transform along the other axes, and write log(1 + |F|) to `shown`, which lies in the same memory."""
+    shape, middle = kept.shape, len(kept) // 2
     centred = [scipy.fft.fftshift(np.arange(n)) for n in shape[1:]]
     mirrored = [-index % n for index, n in zip(centred, shape[1:], strict=True)]
 
-    def forward(columns: slice) -> None:
-        packed[:, columns] = _along_lines(scipy.fftpack.rfft, image[:, columns], real)
-
     def show(numbers: slice) -> None:
         first, stop = numbers.start, numbers.stop
-        planes = np.zeros((stop - first, *shape[1:]), np.result_type(real, np.complex64))
-        if first == 0 or 2 * first == length:
-            planes.real = packed[:1] if first == 0 else packed[-1:]
-        else:
-            planes.real, planes.imag = packed[2 * first - 1 : 2 * stop - 2 : 2], packed[2 * first : 2 * stop : 2]
+        planes = np.zeros((stop - first, *shape[1:]), np.result_type(kept, np.complex64))
+        up = slice(middle + first, middle + stop)
+        down = slice(middle - first, middle - stop if stop <= middle else None, -1)
+        paired = 0 < 2 * first < len(kept)
+        planes.real = kept[up] if paired or not first else kept[:1]
+        if paired:
+            planes.imag = kept[down]
         planes = np.log1p(np.abs(scipy.fft.fftn(planes, axes=range(1, len(shape)), overwrite_x=True)))
-        number = np.arange(first, stop)
-        result[(number + length // 2) % length] = planes[np.ix_(number - first, *centred)]
-        paired = number[(number > 0) & (2 * number < length)]
-        result[length // 2 - paired] = planes[np.ix_(paired - first, *mirrored)]
+        number = np.arange(stop - first)
+        shown[up if paired or not first else slice(0, 1)] = planes[np.ix_(number, *centred)]
+        if paired:
+            shown[down] = planes[np.ix_(number, *mirrored)]
 
-    _tiles.run(forward, _tiles.slabs((shape[1], length, *shape[2:]), _PART), "columns")
     _tiles.run(show, _numbers(shape, _PART), "planes")
-    return result
 
 
 def multiplied(image: np.ndarray, transfer: Transfer, key: Hashable) -> np.ndarray:

@@ -37,6 +37,12 @@ def spectrum(image: ImageArray) -> ImageArray:
         Same shape as `image`. The zero frequency (the sum of the image) lies at index ``n // 2`` of every axis of n
         samples; one sample further along an axis is one more cycle over the length of that axis.
 
+    Notes
+    -----
+    Every frequency needs every voxel, so a whole transform must be kept. That of a real image holds as many numbers as
+    the image: it is kept in the memory of the result. Images of float64, or of integers of 32 bits or more, are
+    transformed in double precision, which takes twice the memory of the result for as long as it lasts.
+
     Raises
     ------
     InputError
@@ -231,6 +237,12 @@ def find_spikes(
     ndarray of int
         (n, ndim) offsets from the zero frequency, (v, u) or (w, v, u), as `notch` takes them; the strongest first, one
         of each pair of mirror images. An axis of fewer than 24 samples is too short to part frequencies along it.
+
+    Notes
+    -----
+    What stands out can only be told from all frequencies at once: a volume takes its half spectrum and one height for
+    each voxel, in single precision, which is about 10 bytes a voxel. Where `apply` works slice by slice, the half
+    spectra of up to 63 slices are kept.
 
     Raises
     ------
