@@ -23,6 +23,18 @@ import numpy as np
 
 SPACING, FINER = (1.5, 0.8, 0.8), (1.2, 0.7, 0.7)
 MIB = 1 << 20
+# Reach of 3 mm in voxels, x first.
+_RADII = (3, 3, 2)
+_MORPHOLOGY = (
+    "erosion",
+    "opening",
+    "opening, deep",
+    "erosion, labels",
+    "dilation, labels",
+    "opening, labels",
+    "closing, labels",
+    "closing, labels, deep",
+)
 # A call on what `given` says, of ours or of a peer; gives its output.
 Call = Callable[..., np.ndarray]
 
@@ -42,10 +54,20 @@ def given(name: str, shape: tuple[int, ...]):
     """Return the input of a row: an image, or two masks."""
     from napari_lightbox.bench.task import scan
 
-    image = scan(shape, "int16")
+    image = scan(shape, "float64" if name.endswith("float64") else "int16")
+    if "labels" in name:
+        image = _labels(image)
     if name.endswith("deep"):
         image = np.tile(image, (4, 1, 1))
     return (image > 90, np.roll(image > 90, 2, axis=1)) if name.startswith("hausdorff") else image
+
+
+def _labels(image: np.ndarray) -> np.ndarray:
+    """Return the body and the organ of `bench.task.scan` as two labels, with holes, uint8."""
+    labels = np.empty(image.shape, np.uint8)
+    for plane, made in zip(image, labels, strict=True):
+        made[...] = (plane > -500).view(np.uint8) + (plane > 120)
+    return labels
 
 
 def _itk(name: str, *arguments, **options) -> Call:
@@ -113,9 +135,13 @@ def _scipy_notch(image: np.ndarray) -> np.ndarray:
     return fft.irfftn(spectrum, image.shape, workers=2)
 
 
+def _morphology(function: Callable, labelled: bool) -> Call:
+    return lambda image: function(image, SPACING, 3.0, labelled=labelled)
+
+
 def ours() -> dict[str, Call]:
     """Return our calls by their names."""
-    from napari_lightbox.ops import filters, frequency, metrics, segmentation, spatial, warps
+    from napari_lightbox.ops import filters, frequency, metrics, morphology, segmentation, spatial, warps
 
     def grown(**options) -> Call:
         return lambda image: segmentation.region_grow(image, [_seed(image)], **options)
@@ -144,6 +170,10 @@ def ours() -> dict[str, Call]:
         "median 7": lambda image: filters.median(image, 7),
         "adaptive_median 7": filters.adaptive_median,
         "percentile 25 %, 3": lambda image: filters.percentile(image, 25),
+        **{name: _morphology(getattr(morphology, name.split(",")[0]), "labels" in name) for name in _MORPHOLOGY},
+        "spectrum": frequency.spectrum,
+        "spectrum, deep": frequency.spectrum,
+        "spectrum, float64": frequency.spectrum,
         "notch": lambda image: frequency.notch(image, [(5, 20, 30)]),
         "band_reject": lambda image: frequency.band_reject(image, 30, 5),
         "affine, linear": lambda image: spatial.affine(_volume(image), rotate=(6, 12, 18)).data,
@@ -173,6 +203,8 @@ def peers() -> dict[str, tuple[str, Call]]:
 
     return {
         "median 3": ("SimpleITK", _itk("Median", [1, 1, 1])),
+        **{name: ("SimpleITK", _itk("GrayscaleErode", _RADII)) for name in ("erosion", "erosion, labels")},
+        **{name: ("SimpleITK", _itk("GrayscaleMorphologicalOpening", _RADII)) for name in ("opening", "opening, deep")},
         "percentile 25 %, 3": ("scipy", lambda image: ndimage.percentile_filter(image, 25, 3)),
         "notch": ("scipy", _scipy_notch),
         "affine, linear": ("SimpleITK", _itk_resampled(finer=False)),
