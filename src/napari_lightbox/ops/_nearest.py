@@ -126,7 +126,7 @@ def _end(state: np.ndarray, ahead: int, kernel: _lines.Kernel, finish: _lines.Fi
 
     def work(columns: slice) -> None:
         part = state[:, columns]
-        flat = part.reshape(-1).copy()
+        flat = part.reshape(-1)
         found = kernel(flat, flat.size // len(part), (np.empty_like(flat), np.empty_like(flat)))
         target = result[:, columns]
         target[...] = finish(found).reshape(target.shape)
