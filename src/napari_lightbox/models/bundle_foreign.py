@@ -248,7 +248,8 @@ def quote_whole(
     plan = footprint.learnt(plan_whole(channels, card, given), [model])
     needed = 4 * math.prod(plan.padded) * (_COPIES * (card.output.channels or 2) + 2 * card.input.network_channels)
     needed += int(cost.network_bytes(card, plan))
-    return Quote(plan.frames * plan.windows_per_frame, needed, (*plan.notes, *footprint.noted(plan, card), *notes))
+    missing, told = footprint.unlearnt(plan, card), (*plan.notes, *footprint.noted(plan, card), *notes)
+    return Quote(plan.frames * plan.windows_per_frame, needed, told, unlearnt=missing)
 
 
 def require_memory(channels: Sequence[Volume], model: Any, given: Mapping[str, Any]) -> None:

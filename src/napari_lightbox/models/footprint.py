@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import sys
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,11 +23,15 @@ from .card import Card
 from .plan import Plan
 
 log = logging.getLogger(__name__)
+LEARNING = "what the network itself needs is being worked out"
 UNKNOWN = "without what the network itself needs, which is learnt when the model is first run"
 # Voxels of a batch up to which nobody looks.
 _LITTLE = 1 << 15
 # Networks that are remembered on disk, the last ones.
 _MOST = 200
+_LEARN = (
+    "import json, sys; source, shape, *sys.path = sys.argv[1:]; import {0} as it; it.learn(source, json.loads(shape))"
+)
 # What is found changes with the rules by which it is found.
 _VERSION = 1
 _found: "weakref.WeakKeyDictionary[Any, dict[str, int | None]]" = weakref.WeakKeyDictionary()
@@ -49,8 +54,43 @@ def learnt(plan: Plan, models: Sequence[Any]) -> Plan:
 
 def noted(plan: Plan, card: Card) -> tuple[str, ...]:
     """Return the note that a quote does not know the network, where it matters."""
-    unknown = card.loader != "callable" and not _little(plan) and not cost.network_bytes(card, plan)
-    return (UNKNOWN,) if unknown else ()
+    return (UNKNOWN,) if unlearnt(plan, card) else ()
+
+
+def unlearnt(plan: Plan, card: Card) -> tuple[int, ...]:
+    """Return the shape of the batches for which a network must still be followed; empty where nothing is missing."""
+    missing = card.loader != "callable" and not _little(plan) and not cost.network_bytes(card, plan)
+    return _shape(card, plan) if missing else ()
+
+
+def command(source: str, shape: Sequence[int]) -> list[str]:
+    """Return how a process of its own is started that learns what a model needs, and remembers it.
+
+    Parameters
+    ----------
+    source : str
+        The model, as `load` takes it. One that is not trusted stays closed.
+    shape : sequence of int
+        Of its batches, as `unlearnt` gives it.
+
+    Returns
+    -------
+    list of str
+        Empty where this Python cannot be started once more: in an application that has it inside.
+    """
+    if not Path(sys.executable or "").name.lower().startswith("python"):
+        return []
+    return [sys.executable, "-c", _LEARN.format(__name__), str(source), json.dumps(list(shape)), *sys.path]
+
+
+def learn(source: str, shape: Sequence[int]) -> None:
+    """Learn what a model needs for batches of a shape, behind everything else that this computer does."""
+    from .loaders import load
+
+    if hasattr(os, "nice"):
+        os.nice(10)
+    model = load(source)
+    _of(model.card, model.module, tuple(shape))
 
 
 def _little(plan: Plan) -> bool:
@@ -63,7 +103,14 @@ def _needed(model: Any, plan: Plan) -> int | None:
     card, module = (model, None) if isinstance(model, Card) else (getattr(model, n, None) for n in ("card", "module"))
     if card is None or cost.compiled(card):
         return None
-    shape = (plan.batch, card.input.network_channels, *plan.window[-card.input.dims :])
+    return _of(card, module, _shape(card, plan))
+
+
+def _shape(card: Card, plan: Plan) -> tuple[int, ...]:
+    return plan.batch, card.input.network_channels, *plan.window[-card.input.dims :]
+
+
+def _of(card: Card, module: Any, shape: tuple[int, ...]) -> int | None:
     key = " ".join(map(str, shape))
     known, name = {} if module is None else _found.setdefault(module, {}), _name(card)
     if key not in known:

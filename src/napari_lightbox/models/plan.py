@@ -183,6 +183,9 @@ class Quote:
     problem : str
         Why it does not fit into memory, so that `predict` refuses it, and what would; empty where it fits. The first
         of the notes, too.
+    unlearnt : tuple of int
+        Shape of the batches for which it is not known what the network needs, (n, channels, then its axes); else
+        empty.
     """
 
     windows: int
@@ -190,6 +193,7 @@ class Quote:
     notes: tuple[str, ...] = field(default=())
     disk_bytes: int = 0
     problem: str = ""
+    unlearnt: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         disk = f" and {human_bytes(self.disk_bytes)} on disk" if self.disk_bytes else ""

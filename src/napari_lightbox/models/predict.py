@@ -255,7 +255,8 @@ def quote(
     bill = draw(plan)
     notes = (*plan.notes, *footprint.noted(plan, card), *bill.notes, *_reviewed(channels, card, check=False))
     notes = (*notes, *together(channels, run=False)[1])
-    found = Quote(plan.frames * bill.windows, bill.memory_bytes, notes, bill.disk_bytes)
+    missing = footprint.unlearnt(plan, card)
+    found = Quote(plan.frames * bill.windows, bill.memory_bytes, notes, bill.disk_bytes, unlearnt=missing)
     return cost.told(found, memory, options.kind, lambda allowed: cost.remedy(plan, bill, allowed, draw))
 
 

@@ -186,7 +186,8 @@ def quote(
         bill = bill_of(channels, plan, merged, parts, counts, cost.budget(given.get("memory")))
         told = (*footprint.noted(plan, card), *bill.notes, *review(card))
         notes = (*plan.notes, *told, *together(channels, run=False)[1])
-        quotes.append(Quote(plan.frames * bill.windows, bill.memory_bytes, notes, bill.disk_bytes))
+        missing = footprint.unlearnt(plan, card)
+        quotes.append(Quote(plan.frames * bill.windows, bill.memory_bytes, notes, bill.disk_bytes, unlearnt=missing))
         answered = plan.window[1:] == plan.padded[1:] and (plan.dims == 2 or plan.window[0] == plan.padded[0])
     for name in card.outputs:
         if name not in names:
@@ -196,7 +197,9 @@ def quote(
             answered = answered or noting
     notes = tuple(dict.fromkeys(note for made in quotes for note in made.notes))
     total = sum(made.memory_bytes for made in quotes)
-    return Quote(sum(made.windows for made in quotes), total, notes, sum(made.disk_bytes for made in quotes))
+    missing = next((made.unlearnt for made in quotes if made.unlearnt), ())
+    disk = sum(made.disk_bytes for made in quotes)
+    return Quote(sum(made.windows for made in quotes), total, notes, disk, unlearnt=missing)
 
 
 # What is noted on the way ---------------------------------------------------------------------------------------

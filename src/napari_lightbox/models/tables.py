@@ -263,7 +263,7 @@ def _quote(channels: Sequence[Volume], card: Card, given: Mapping[str, Any], not
     images = 4 * math.prod(plan.shape) * (1 + len(card.input.channels))
     inputs = 4 * math.prod(plan.padded) * card.input.network_channels
     factor = card.output.factor or ()
-    network, guessed = plan.network_bytes, () if plan.network_bytes else footprint.noted(plan, card)
+    network, missing = plan.network_bytes, () if plan.network_bytes else footprint.unlearnt(plan, card)
     if not network:
         network = 4 * 4 * _FEATURES * math.prod(plan.window) * plan.batch * math.prod(factor or (1,))
     result, sums, answers = _finer(plan, card) if factor else (0, 0, 0)
@@ -273,8 +273,8 @@ def _quote(channels: Sequence[Volume], card: Card, given: Mapping[str, Any], not
     kept = [note.replace(", and back", "") for note in plan.notes]
     written = CHUNKING if chunks.available() else 0
     memory, disk = (fixed + sums + written, result) if on_disk else (fixed + sums + result, 0)
-    told = (GUESSED,) if guessed else ()
-    return Quote(plan.frames * plan.windows_per_frame, memory, (*kept, *told, *notes), disk)
+    told = (GUESSED,) if missing else ()
+    return Quote(plan.frames * plan.windows_per_frame, memory, (*kept, *told, *notes), disk, unlearnt=missing)
 
 
 def _finer(plan: Plan, card: Card) -> tuple[int, int, int]:

@@ -26,8 +26,10 @@ from qtpy.QtWidgets import (
 from ...errors import InputError, LightboxError
 from ...models import available, quote, read_card
 from ...models.card import Card
+from ...models.footprint import LEARNING, UNKNOWN
 from ...models.loaders.trust import Untrusted
 from ...models.plan import review
+from ...models.tables import GUESSED
 from ...volume import Volume
 from ..adding import add_in_turn
 from ..capture import volume_of
@@ -42,6 +44,7 @@ from ._cleaning import CleaningTable
 from ._dock_parts import is_trusted, scrolling, text_label
 from ._inference_options import RunOptions
 from ._inference_preview import Slab, SlabPreview
+from ._learning import Learner
 from ._made import Made, name_run, work
 
 _RED = "#ff6b6b"
@@ -99,6 +102,8 @@ class InferencePanel(QWidget):
         self.classes: dict[int, QCheckBox] = {}
         self.preview = SlabPreview(self.viewer)
         self.bar = JobBar(viewer, self)
+        self.learner = Learner(self)
+        self.learner.learnt.connect(self._later)
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
         self._settle.setInterval(_SETTLE_MS)
@@ -196,7 +201,7 @@ class InferencePanel(QWidget):
         self.cleaning.changed.connect(self._later)
         # A dock that is gone must not be called back.
         self.destroyed.connect(self.bar.runner.discard)
-        stop_when_closed(self, self.bar, self.preview.remove)
+        stop_when_closed(self, self.bar, self.preview.remove, self.learner.stop)
 
     def _later(self, *_: Any) -> None:
         self._settle.start()
@@ -321,6 +326,11 @@ class InferencePanel(QWidget):
             # A refusal of images or choices that are no longer there.
             self.bar.clear()
         self._problems = problems
+        if cost is not None and cost.unlearnt and not self.bar.running:
+            for source in self._sources:
+                self.learner.ask(source, cost.unlearnt)
+            if self.learner.busy:
+                notes = [note.replace(UNKNOWN, LEARNING).replace(GUESSED, LEARNING) for note in notes]
         self.verdict.setText("".join(f'<p style="color:{_RED}; margin:0"><b>{escape(p)}</b></p>' for p in problems))
         self.verdict.setVisible(bool(problems))
         self.force.setVisible(bool(problems) and cost is not None)
