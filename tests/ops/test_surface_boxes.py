@@ -163,6 +163,23 @@ def test_memory_does_not_grow_with_the_image(way, boxes, monkeypatch, measure):
     assert noted[-1] > 4
 
 
+@pytest.mark.parametrize("convention", ["voxels", "deepmind"])
+def test_memory_of_rows_that_fill_little_of_a_word(way, boxes, monkeypatch, convention):
+    monkeypatch.setattr(_surface._tiles, "workers", lambda: 1)
+    limit = 3 << 19
+    noted, masks = boxes(limit), np.zeros((2, 300, 400, 1), bool)
+    masks[:, 0, 0] = masks[:, -1, -1] = masks[0, 7, 9] = True
+    tracemalloc.start()
+    try:
+        found = metrics.hausdorff(*masks, (1, 1, 1), percentile=100, convention=convention)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == pytest.approx(np.hypot(7, 9), abs=1)
+    assert peak < limit
+    assert noted
+
+
 def test_cancelled_between_boxes(rng, way, boxes):
     masks = [rng.random((9, 20, 70)) < 0.2 for _ in range(2)]
     noted, told = boxes(100_000 if way == "compiled" else 20_000), []
@@ -200,3 +217,16 @@ def test_parts_of_distances_give_percentiles_of_all(rng, weighted):
         np.testing.assert_allclose(got[1:], truth[1:], rtol=1e-13)
     assert rounds[:3] == [1, 1, 1]
     assert rounds[3] > 1
+
+
+def test_percentiles_of_weights_do_not_depend_on_the_order_of_sums(rng):
+    """Half of the weight lies up to the nearer of two equal halves, however sums of it are rounded."""
+    for _ in range(30):
+        half, near, far = rng.random(50), rng.integers(1, 9, 50) * 0.5, rng.integers(10, 19, 50) * 0.5
+        order = rng.permutation(100)
+        found, weights = np.concatenate([near, far])[order], np.concatenate([half, half])[order]
+        whole = _distribution.reduced(found.copy(), weights, (50, 100), 1)
+        for cuts in ((0, 30, 100), (0, 99, 100)):
+            some = [(found[a:b].copy(), weights[a:b]) for a, b in pairwise(cuts)]
+            got = _distribution.reduced_in_parts(lambda some=some: some, (50, 100), 1, 1 << 20)
+            assert got.percentiles == whole.percentiles == (near.max(), far.max())

@@ -17,6 +17,8 @@ Some = tuple[np.ndarray, np.ndarray | None]
 _VALUE = 160
 # Binary digits by which bins become wider at a time.
 _WIDER = 4
+# A share of all weights is reached if no more than this is missing: the order of a sum must not decide between equals.
+_ROUNDING = 1e-12
 
 
 class Side(NamedTuple):
@@ -80,7 +82,7 @@ def reduced_in_parts(
         values = iter(_reached(parts, counted, targets, 1.0))
         found = [_between(a, b, place % 1) for place, a, b in zip(places, values, values, strict=False)]
     else:
-        found = _reached(parts, counted, [percentile / 100 for percentile in percentiles], whole)
+        found = _reached(parts, counted, [_share(percentile) for percentile in percentiles], whole)
     return Side(tuple(found), total, within, whole)
 
 
@@ -93,8 +95,12 @@ def _sums(found: np.ndarray, weights: np.ndarray | None, tolerance: float) -> tu
 def _percentile(found: np.ndarray, weights: np.ndarray, percentile: float) -> float:
     order = np.argsort(found)
     share = np.cumsum(weights[order])
-    place = np.searchsorted(share / share[-1], percentile / 100)
+    place = np.searchsorted(share / share[-1], _share(percentile))
     return float(found[order[min(place, len(found) - 1)]])
+
+
+def _share(percentile: float) -> float:
+    return percentile / 100 - _ROUNDING
 
 
 def _between(low: float, high: float, share: float) -> float:

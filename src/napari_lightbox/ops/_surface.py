@@ -126,6 +126,17 @@ def volume(labels: np.ndarray) -> np.ndarray:
     return labels[None] if labels.ndim == 2 else labels
 
 
+def bytes_of_bits(shape: Sequence[int]) -> int:
+    """Return the bytes that the bits of a mask take; rows are whole words, however short they are."""
+    deep, tall, wide = shape
+    return 8 * deep * tall * -(-wide // 64)
+
+
+def bytes_of_counts(shape: tuple[int, ...], spacing: tuple[float, ...]) -> int:
+    """Return the bytes that it takes to count the points of a surface in cells, however few there are."""
+    return 4 * 64 * math.prod(grid_of(shape, spacing).blocks)
+
+
 def parts(shape: Sequence[int], voxels: int) -> list[Part]:
     """Cut (z, y, x) into planes, or where they are large into rows, of about so many voxels."""
     deep, tall, wide = shape

@@ -64,7 +64,7 @@ class Voxels:
         self._flat, self.shape = labels[0].ndim == 2, self._labels[0].shape
 
     def whole(self, spacing: tuple[float, ...]) -> tuple[tuple[bool, bool], Iterator[Some] | None]:
-        taken = 2 * 8 * self.shape[0] * self.shape[1] * -(-self.shape[2] // 64)
+        taken = 2 * _surface.bytes_of_bits(self.shape)
         # Without a kernel there are copies while the surface is found.
         if taken > (LIMIT // 2 if _surface.ready(max(self.shape)) else LIMIT // 12):
             return (False, False), None
@@ -126,8 +126,7 @@ class _ByCells:
 
     def fixed(self, shape: tuple[int, ...]) -> int:
         """Return the bytes that a box takes, however few points it has."""
-        cells = 64 * np.prod(_surface.grid_of(shape, self._spacing).blocks, dtype=float)
-        return int(3 * np.prod(shape[:2], dtype=float) * -(-shape[2] // 64) * 8 + 4 * cells)
+        return 3 * _surface.bytes_of_bits(shape) + _surface.bytes_of_counts(shape, self._spacing)
 
     def count(self, bits: np.ndarray, other: np.ndarray, begin: tuple[int, ...], wide: int) -> _Count:
         """Count the points in a box that begins at (z, y, x)."""
@@ -172,7 +171,7 @@ class _ByTrees:
 
     def fixed(self, shape: tuple[int, ...]) -> int:
         # With copies, while points are looked for.
-        return int(6 * np.prod(shape[:2], dtype=float) * -(-shape[2] // 64) * 8)
+        return 6 * _surface.bytes_of_bits(shape)
 
     def count(self, bits: np.ndarray, other: np.ndarray, begin: tuple[int, ...], wide: int) -> _Count:
         points, shared = (int(np.bitwise_count(each).sum()) for each in (bits, bits & other))

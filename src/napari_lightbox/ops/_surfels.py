@@ -4,7 +4,6 @@ The corners of 8 voxels (4 in a plane) of which some but not all are inside lie 
 there is what marching cubes put between these voxels: triangles, in a plane the stretches of a contour.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import product
@@ -128,7 +127,8 @@ class Corners:
 
     def whole(self, spacing: tuple[float, ...]) -> tuple[tuple[bool, bool], Iterator[Some] | None]:
         # Bits of both, and what is marked in none.
-        taken = math.prod(self.shape) // 2 + _tiles.workers() * _surface.THREAD
+        taken = 3 * _surface.bytes_of_bits(self.shape) + 2 * _surface.bytes_of_counts(self.shape, spacing)
+        taken += _tiles.workers() * _surface.THREAD
         most = (_surface_boxes.LIMIT - taken) // _PIECE
         if any(self.empty) or most <= 0:
             return self.empty, None
