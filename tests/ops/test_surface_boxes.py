@@ -192,7 +192,18 @@ def test_cancelled_between_boxes(rng, way, boxes):
     with listening(listen), pytest.raises(Cancelled):
         metrics.hausdorff(*masks, (1, 1, 1))
     assert told[-1][0] == "boxes"
-    assert 2 < told[-1][2] == noted[0]
+    # Those of both surfaces.
+    assert 4 < told[-1][2] == 2 * noted[0]
+
+
+def test_progress_goes_forward_from_one_surface_to_the_other(rng, boxes):
+    masks, told = [rng.random((9, 20, 70)) < 0.2 for _ in range(2)], []
+    boxes(50_000)
+    with listening(lambda *report: told.append(report)):
+        metrics.hausdorff(*masks, (1, 1, 1))
+    counted = [done for what, done, total in told if what == "boxes" and total]
+    assert counted == sorted(counted)
+    assert counted[-1] == told[-1][2] > 4
 
 
 @pytest.mark.parametrize("weighted", [False, True])

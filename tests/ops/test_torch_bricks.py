@@ -98,6 +98,9 @@ def test_an_array_brought_in_slabs_is_that_at_once(rng, monkeypatch, dtype):
     found = tensors.in_slabs(array, CPU)
     assert found.dtype == whole.dtype
     assert torch.equal(found, whole)
+    # A slab is one plane of it.
+    turned = np.ascontiguousarray(array)[::-1]
+    assert torch.equal(tensors.in_slabs(turned, CPU), whole.flip(0))
     with pytest.raises(InputError, match="64-bit"):
         tensors.in_slabs(np.zeros((9, 9, 9), np.uint64), CPU)
 

@@ -256,12 +256,14 @@ class Boxes:
 
     def distances(self, which: int) -> Iterator[Some]:
         """Return how far points of a surface lie from the other one, in mm, and what they weigh, box by box."""
-        for done, part in enumerate(self._parts):
+        # Both surfaces are told as one way, so that the second does not begin again.
+        before, total = which * len(self._parts), 2 * len(self._parts)
+        for done, part in enumerate(self._parts, before):
             if part.points[which]:
-                with _told("boxes", done, len(self._parts)):
+                with _told("boxes", done, total):
                     found = self._distances_in(which, part)
                 yield found
-        report("boxes", len(self._parts), len(self._parts))
+        report("boxes", before + len(self._parts), total)
 
     def _distances_in(self, which: int, part: _Part) -> Some:
         weights = self._source.weights(which, part.box)
@@ -343,5 +345,5 @@ def _told(description: str, done: int, total: int | None) -> Iterator[None]:
     """Hand on what is told inside as how many boxes are done."""
     outside = copy_context()
     with listening(lambda *_: outside.run(report, description, done, total)):
-        report(description, done)
+        report(description, done, total)
         yield

@@ -32,8 +32,10 @@ def on_torch(array: np.ndarray, device: torch.device) -> torch.Tensor:
     elif kind == "f" and size > 8:
         raise InputError(f"image holds {array.dtype} numbers, which torch does not know: use device 'cpu'")
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    # A copy where it may not be written: torch warns of such arrays.
-    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
+    # Torch warns of arrays that may not be written, and takes none with a step backward, even along an axis of one.
+    if not array.flags.writeable or min(array.strides, default=0) < 0:
+        array = array.copy()
+    return torch.from_numpy(array).to(device)
 
 
 def in_slabs(
