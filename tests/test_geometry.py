@@ -237,6 +237,18 @@ def test_results_of_frames_become_one_array_of_a_type_that_holds_all_and_are_not
     assert found.name == "frame 0"
 
 
+def test_the_type_of_results_of_frames_does_not_depend_on_their_order():
+    grid = Grid.from_spacing(SPACING, (3, *SHAPE), frames=Frames("time", (0, 1, 2), "s"))
+    for order in ("hHf", "fHh", "Hfh"):
+        types, numbers = iter(order), iter((-7, 40_000, 2.5) if order == "hHf" else (2, 3, 4))
+        found = map_frames(
+            lambda v, t=types, n=numbers: v.replace(data=np.full(SHAPE, next(n), next(t))),
+            Volume(np.zeros(grid.shape), grid),
+        )
+        assert found.data.dtype == np.float32
+        assert found.data[:, 0, 0, 0].tolist() == ([-7, 40_000, 2.5] if order == "hHf" else [2, 3, 4])
+
+
 def test_a_grid_and_a_volume_cannot_be_changed():
     grid = Grid.from_spacing(SPACING, SHAPE)
     with pytest.raises(ValueError, match="read-only"):

@@ -176,12 +176,15 @@ def map_frames(function: Callable[[Volume], Volume], volume: Volume) -> Volume:
     """
     if volume.grid.frames is None:
         return function(volume.replace(data=np.asarray(volume.data)))
+    types: set[np.dtype] = set()
     # Each into its place at once: kept until the last, frames would be there twice.
     for index in track(range(volume.frame_count), "frames"):
         result = function(volume.frame(index))
         if index == 0:
             first, data = result, np.empty((volume.frame_count, *result.grid.spatial_shape), result.data.dtype)
         first.grid.require_same_space(result.grid, "results of different frames")
-        data = data.astype(np.result_type(data, result.data), copy=False)
+        # Of all types so far: a type that holds the first two may be wider than one that holds all.
+        types.add(result.data.dtype)
+        data = data.astype(np.result_type(*types), copy=False)
         data[index] = result.data
     return first.replace(data=data, grid=first.grid.with_frames(volume.grid.frames))

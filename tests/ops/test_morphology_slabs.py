@@ -125,7 +125,7 @@ SCRATCH = {
 @pytest.mark.parametrize("name", SCRATCH)
 @pytest.mark.parametrize(("dtype", "far"), [("B", False), ("i", True)])
 def test_scratch_does_not_grow_with_the_volume(monkeypatch, name, dtype, far):
-    """Slabs and tiles beside the result: as much for a volume that is four times as deep, but for some lines."""
+    """Slabs and tiles beside the result: as much for a volume that is three times as deep, but for some lines."""
     if far:
         monkeypatch.setattr(_regions, "_MANY_ROWS", 0)
     monkeypatch.setattr(_ball, "LIMIT", 1 << 16)
@@ -139,7 +139,7 @@ def test_scratch_does_not_grow_with_the_volume(monkeypatch, name, dtype, far):
     monkeypatch.setattr(_regions, "_LARGE", 1 << 15)
     monkeypatch.setattr(_regions, "_RANKED", 1 << 15)
     scratch, output = [], []
-    for depth in (80, 320):
+    for depth in (80, 260):
         z, y, x = np.ogrid[:depth, :32, :36]
         image = (1 + ((z + y) // 19 + x // 17) % 3 * ((z - y + x) % 23 < 18)).astype(dtype)
         tracemalloc.start()

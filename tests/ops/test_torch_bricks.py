@@ -14,7 +14,7 @@ from napari_lightbox.progress import Cancelled, listening  # noqa: E402
 
 CPU = torch.device("cpu")
 ORDERS = ("nearest", "linear", "cubic")
-SHAPE, TARGET = (9, 150, 140), (8, 40, 50)
+SHAPE, TARGET = (9, 150, 140), (7, 30, 40)
 OBLIQUE = np.eye(4)
 OBLIQUE[:3] = [[0.9, -0.05, 0.04, 2.3], [0.9, 3.4, 0.4, -9.2], [-0.3, 0.7, 2.9, -7.7]]
 MATRICES = {"oblique": OBLIQUE, "along": np.diag([1.3, 3.9, 3.1, 1.0]), "voxels": np.diag([1.0, 3.0, -3.0, 1.0])}
