@@ -114,6 +114,20 @@ def test_a_dock_that_floats_and_comes_back_shows_its_planes(planes, qtbot):
             assert middle.value() > 50
 
 
+def test_hidden_while_it_floats_it_takes_the_crosshair_along(planes, qtbot):
+    viewer, panel = planes(image_on(flipped_grid()))
+    line, dock = panel._room["crosshair"]._line, panel.parentWidget()
+    dock.setFloating(True)
+    settle(qtbot, panel)
+    assert line.visible
+    dock.hide()
+    viewer.dims.set_point(0, viewer.dims.point[0] + 6)
+    qtbot.wait(100)
+    assert not line.visible
+    dock.show()
+    qtbot.waitUntil(lambda: line.visible, timeout=5000)
+
+
 def test_closing_the_viewer_while_it_works(planes, qtbot):
     viewer, panel = planes(image_on(flipped_grid()), labels_on(flipped_grid()))
     panel.move_to(panel.point + 5)

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QSplitte
 
 from ...geometry import PLANES
 from ..layers import plain
+from ..runner import main_window
 from ..windowing import has_tool
 from ._links import Links
 from ._pane import Closing, Crosshair, main_canvas
@@ -147,6 +148,12 @@ class ThreePlanes(QWidget):
         """The point, world coordinates of all axes of the viewer."""
         return self._point.copy()
 
+    @property
+    def _main_shown(self) -> bool:
+        """Whether the window of the viewer is on screen: a dock that floats has a window of its own."""
+        window = main_window(self._viewer)
+        return window is not None and window.isVisible()
+
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Room for three canvases above each other."""
         return QSize(360, 900)
@@ -168,7 +175,7 @@ class ThreePlanes(QWidget):
         """Take the crosshair off the main canvas, as what switches it off is hidden too."""
         super().hideEvent(event)
         crosshair = self._room["crosshair"]
-        if crosshair is not None and self.window().isVisible() and not event.spontaneous():
+        if crosshair is not None and self._main_shown and not event.spontaneous():
             crosshair.move(None)
 
     # The point ----------------------------------------------------------------------------------------------------
@@ -206,7 +213,7 @@ class ThreePlanes(QWidget):
 
         Where slicing takes long, one after the other, so that mouse and keys are heard in between.
         """
-        if self.window().isVisible() and not self.isVisible():
+        if self._main_shown and not self.isVisible():
             return
         begun = time.monotonic()
         while self._dirty and time.monotonic() - begun < patience:
