@@ -70,6 +70,17 @@ def test_a_network_that_nobody_trusts_stays_closed_and_is_tried_once(make_napari
     assert not panel.learner.busy
 
 
+def test_the_quote_knows_a_network_that_has_run(make_napari_viewer, qtbot, folder, monkeypatch):
+    monkeypatch.setattr(Learner, "ask", lambda *_: None)
+    load(folder, trust=True)
+    panel = opened(make_napari_viewer(), folder)
+    assert footprint.UNKNOWN in panel.cost.text()
+    panel.run()
+    qtbot.waitUntil(lambda: "is done" in panel.bar.message, timeout=60_000)
+    qtbot.waitUntil(lambda: footprint.UNKNOWN not in panel.cost.text(), timeout=10_000)
+    assert "is done" in panel.bar.message
+
+
 def test_networks_are_followed_one_after_the_other_and_the_last_process_ends_with_the_dock(qtbot, monkeypatch):
     begun = []
 

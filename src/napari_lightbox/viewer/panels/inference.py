@@ -195,6 +195,8 @@ class InferencePanel(QWidget):
         self.preview_button.clicked.connect(self.preview_here)
         for button in (self.run_button, self.preview_button):
             self.bar.running_changed.connect(lambda running, one=button: one.setEnabled(not running))
+        # What its network needs is known once a model has run.
+        self.bar.running_changed.connect(self._later)
         for check in (self.uncertainty, self.hover, self.force):
             check.toggled.connect(self._later)
         self.options.changed.connect(self._later)
