@@ -251,6 +251,17 @@ def test_a_model_that_may_run_code_is_asked_about_once(opened, qtbot, monkeypatc
     assert trusted == ["abc"]
 
 
+def test_a_model_that_stays_closed_says_what_can_be_done_here(opened, monkeypatch):
+    viewer, panel, *_ = opened
+    monkeypatch.setattr(_dock_parts, "confirm", lambda *_: False)
+    question = Untrusted("open it with trust=True", "abc", "a program")
+    assert not _dock_parts.is_trusted(question, "toy", viewer, panel.bar)
+    said = panel.bar.message
+    for part in ("'toy' stays closed", "a program", "answer Yes"):
+        assert part in said
+    assert "trust=True" not in said
+
+
 def test_points_are_drawn_in_their_place_and_gaps_left_out(qtbot):
     plot = CurvePlot()
     qtbot.addWidget(plot)

@@ -41,7 +41,10 @@ def is_trusted(question: Untrusted, name: str, viewer, bar) -> bool:
         "No: it stays closed.",
         viewer,
     ):
-        bar.show_error(str(question))
+        bar.show_error(
+            f"the model {name!r} stays closed, as it is {question.what}: start again and answer Yes if you trust where "
+            "it comes from, or ask for its weights as safetensors, which cannot run anything"
+        )
         return False
     try:
         remember(question.sha256, name)
