@@ -10,6 +10,7 @@ from napari.components import ViewerModel
 from napari.qt import QtViewer
 from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QLabel
 
 from napari_lightbox.geometry import Frames, Grid
 from napari_lightbox.viewer import orientation
@@ -17,6 +18,7 @@ from napari_lightbox.viewer.layers import volume_to_layer
 from napari_lightbox.viewer.panels._annotations import status_text
 from napari_lightbox.viewer.panels._planes import letters_now, show_plane
 from napari_lightbox.viewer.panels.view import ViewPanel, about, attach
+from napari_lightbox.viewer.scrolled import Scrolled
 from napari_lightbox.volume import Label, Volume
 
 # World (z, y, x) in LPS mm: a step of this direction goes towards the letter.
@@ -212,6 +214,18 @@ def test_plane_buttons_keep_frames_as_slider_and_come_back_fitted(make_napari_vi
     assert viewer.dims.order == tuple(range(viewer.dims.ndim))
     if frames is not None:
         assert "frame 2/3  (time 0.5 s)" in viewer.canvas.overlays["lightbox_series"].text
+
+
+def test_no_row_is_cut_in_a_low_dock(make_napari_viewer):
+    panel = ViewPanel(make_napari_viewer())
+    assert panel.minimumSizeHint().height() < 200
+    for height in (200, 900):
+        panel.resize(300, height)
+        for widget in (panel, panel.findChild(Scrolled).widget()):
+            widget.layout().activate()
+        hint = next(label for label in panel.findChildren(QLabel) if label.text().startswith("Drag"))
+        hint.parentWidget().layout().activate()
+        assert hint.height() >= hint.heightForWidth(hint.width()) >= 2 * hint.fontMetrics().height()
 
 
 def test_a_fitted_plane_stays_fitted_when_the_window_changes(make_napari_viewer, qtbot):

@@ -31,6 +31,7 @@ from ..compare import FLICKER_KEY, flicker
 from ..layers import plain, shown_grid
 from ..orientation import OBLIQUE
 from ..runner import run
+from ..scrolled import Scrolled
 from ..windowing import (
     CT_PRESETS,
     Window,
@@ -161,7 +162,8 @@ class ViewPanel(QWidget):
         self._annotations = attach(self._viewer)
         self._layer = None
         self._filling = False
-        layout = QVBoxLayout(self)
+        inside = QWidget(self)
+        layout = QVBoxLayout(inside)
         layout.addWidget(self._make_planes())
         layout.addWidget(self._make_window())
         layout.addWidget(self._make_canvas())
@@ -172,7 +174,11 @@ class ViewPanel(QWidget):
         self._about.setWordWrap(True)
         self._about.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         layout.addWidget(self._about)
-        layout.addStretch(1)
+        outside = QVBoxLayout(self)
+        outside.setContentsMargins(0, 0, 0, 0)
+        # Where the window is low, rows are scrolled rather than cut.
+        outside.addWidget(Scrolled(inside, self))
+        outside.addStretch(1)
         self._links, self._layer_links = Links(self), Links(self)
         layers = self._viewer.layers
         for event in (layers.selection.events.active, layers.events.inserted, layers.events.removed):
