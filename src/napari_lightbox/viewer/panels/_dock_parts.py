@@ -43,7 +43,8 @@ def is_trusted(question: Untrusted, name: str, viewer, bar) -> bool:
     ):
         bar.show_error(
             f"the model {name!r} stays closed, as it is {question.what}: start again and answer Yes if you trust where "
-            "it comes from, or ask for its weights as safetensors, which cannot run anything"
+            f"it comes from (the file's SHA-256 is {question.sha256[:12]}...), or ask for its weights as safetensors, "
+            "which cannot run anything"
         )
         return False
     try:
