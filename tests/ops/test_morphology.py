@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 import napari_lightbox as lb
+from napari_lightbox import remarks
 from napari_lightbox.errors import InputError
 from napari_lightbox.ops import _ball, _nearest, _regions, morphology
 
@@ -252,3 +253,16 @@ def test_the_largest_label_of_64_bits_stays_itself():
     labels[0, 2, 2], labels[0, 0, 0] = largest, 2**53 + 1
     grown = morphology.dilation(labels, (1, 1, 1), 1.0, labelled=True)
     assert set(np.unique(grown).tolist()) == {0, 2**53 + 1, largest}
+
+
+def test_it_says_that_nothing_is_left_of_labels():
+    labels = np.zeros((7, 7), np.uint8)
+    labels[2:5, 2:5] = 3
+    with remarks.collecting() as heard:
+        assert morphology.erosion(labels, (1.0, 1.0), 1.0, labelled=True).any()
+        assert not morphology.erosion(labels, (1.0, 1.0), 2.0, labelled=True).any()
+        assert not morphology.opening(labels, (1.0, 1.0), 3.0, element="box", labelled=True).any()
+    assert heard.notes == [
+        "nothing is left: no label has room for a ball with a radius of 2 mm",
+        "nothing is left: no label has room for a box with a radius of 3 mm",
+    ]

@@ -267,7 +267,10 @@ def _morphology(
             )
         return image.copy()
     if labelled:
-        return of_labels(image, shape)
+        result = of_labels(image, shape)
+        if not result.any() and image.any():
+            remarks.note(f"nothing is left: no label has room for a {element} with a radius of {radius:g} mm")
+        return result
     first, *others = picks
     result = shape.extreme(image, first)
     for pick in others:

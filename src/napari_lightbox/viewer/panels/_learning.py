@@ -67,4 +67,5 @@ class Learner(QObject):
     def _on_error(self, error) -> None:
         if error == QProcess.ProcessError.FailedToStart:
             log.info("no process that follows networks can be started")
+            self.learnt.emit()
             self._next()
