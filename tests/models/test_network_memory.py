@@ -109,6 +109,85 @@ def test_what_cannot_be_followed_is_not_known():
     assert _following.needed(Net(looks), (1, 1, 64, 64, 64)) is None
 
 
+class Keeps(torch.nn.Module):
+    """Keeps a table for each size, on the device of the window that is asked about first; and counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.tables, self.asked = torch.nn.Parameter(torch.ones(1)), {}, 0
+        self.register_buffer("seen", torch.zeros(()))
+        self.norm = torch.nn.BatchNorm3d(1)
+
+    def forward(self, x):
+        self.tables.setdefault(x.shape[-1], torch.linspace(0, 1, x.shape[-1], device=x.device))
+        self.seen += 1
+        self.asked += 1
+        return self.norm(x * self.tables[x.shape[-1]] * self.weight * torch.rand(1))
+
+
+def test_following_leaves_networks_that_keep_things_as_they_were():
+    network = Keeps()
+    before, numbers = {name: one.clone() for name, one in network.state_dict().items()}, torch.get_rng_state()
+    assert _following.needed(network, (1, 1, 32, 32, 32)) > 4 * 32**3
+    assert not network.tables
+    assert not network.asked
+    assert torch.equal(torch.get_rng_state(), numbers)
+    assert all(torch.equal(one, before[name]) for name, one in network.state_dict().items())
+    assert network(torch.rand(1, 1, 32, 32, 32)).device.type == "cpu"
+
+
+class Script(torch.nn.Module):
+    tables: dict[int, torch.Tensor]
+    last: torch.Tensor | None
+
+    def __init__(self, keeps: str):
+        super().__init__()
+        self.keeps, self.tables, self.last = keeps, {}, None
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        if self.keeps == "table":
+            self.tables[0] = x
+        if self.keeps == "attribute":
+            self.last = x
+        if self.keeps == "buffer":
+            self.seen.add_(1.0)
+        return x + self.seen
+
+
+@pytest.mark.parametrize("keeps", ["table", "attribute", "buffer"])
+def test_scripts_that_keep_things_are_not_followed(keeps):
+    script = torch.jit.script(Script(keeps))
+    assert _following.needed(script, (1, 1, 32, 32, 32)) is None
+    assert script.seen == 0
+    assert not script.tables
+    assert script.last is None
+
+
+def test_who_listens_to_a_network_hears_nothing_of_it():
+    network, heard = torch.nn.Sequential(torch.nn.ReLU()), []
+    network[0].register_forward_hook(lambda *given: heard.append(given))
+    assert _following.needed(network, (1, 1, 32, 32, 32)) is None
+    assert not heard
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_following_can_be_left(monkeypatch, script):
+    def left(*_):
+        raise KeyboardInterrupt
+
+    network = torch.nn.Sequential(torch.nn.Sigmoid(), torch.nn.ReLU())
+    network = torch.jit.script(network) if script else network
+    monkeypatch.setattr(_following._Following, "_done", left)
+    with pytest.raises(KeyboardInterrupt):
+        _following.needed(network, (1, 1, 32, 32, 32))
+
+
+def test_an_exported_program_is_followed(tmp_path):
+    module = load(network_folders.write(tmp_path / "model", "export", 16), trust=True).module
+    assert _following.needed(module, (1, 1, 16, 16, 16)) > 4 * 32 * 16**3
+
+
 def test_a_graph_in_onnx_is_followed_without_being_run(tmp_path):
     from napari_lightbox.models.loaders import _onnx_memory, onnx
 
@@ -170,6 +249,23 @@ def test_what_was_learnt_is_remembered_for_the_card_until_the_file_changes(tmp_p
     quote(volume, load(folder, trust=True))
     os.utime(folder / "weights", ns=(1, 1))
     assert footprint.UNKNOWN in quote(volume, folder).notes
+
+
+@pytest.mark.parametrize("size", ["-5", "Infinity", "[1]", '"much"'])
+def test_a_table_that_was_tampered_with_says_nothing(tmp_path, size):
+    (tmp_path / "config").mkdir()
+    table = f'{{"version": {footprint._VERSION}, "networks": {{"a": {{"1 1 8": {size}}}}}}}'
+    (tmp_path / "config" / "network-memory.json").write_text(table)
+    assert not footprint._remembered().get("a")
+
+
+def test_without_a_home_nothing_is_remembered(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(footprint, "_file", nowhere)
+    footprint._remember("a", "1 1 8", 5)
+    assert footprint._remembered() == {}
 
 
 def test_quotes_of_answers_and_finer_images_know_the_network():

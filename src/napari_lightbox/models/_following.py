@@ -5,8 +5,10 @@ whether it is a module, TorchScript or an exported program, and what lives at on
 convolutions of oneDNN and of PyTorch take for themselves, which no tensor shows.
 """
 
+import copy
 import logging
 import math
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -24,6 +26,8 @@ _SMALL = 32 << 20
 # What the gaps come to, as a share of the smaller arrays that live at once; more where TorchScript runs the network.
 _GAPS, _GAPS_OF_SCRIPTS = 0.55, 1.85
 _ROUNDED = 1.03
+# Operations by which a script changes a list or a dictionary.
+_CHANGES = ("aten::_set_item", "aten::append", "aten::extend", "aten::insert", "aten::update", "aten::setdefault")
 # What the layers of oneDNN, and the operations of PyTorch, bring with them: code that is read or made.
 _CODE, _OPERATIONS = 46 << 20, 8 << 20
 
@@ -34,14 +38,15 @@ def needed(network: torch.nn.Module, shape: tuple[int, ...]) -> int | None:
     Parameters
     ----------
     network : torch.nn.Module
-        On the CPU; it is left as it is.
+        On the CPU. It is left as it is: a copy without weights is asked; a script, which has no such copy, itself.
     shape : tuple of int
         Of a batch of windows, (n, channels, then 2 or 3 axes).
 
     Returns
     -------
     int or None
-        None where the network cannot be followed: it looks at the numbers, or is no network of torch.
+        None where the network cannot be followed: it looks at the numbers, is no network of torch, or what it was asked
+        about would stay behind, in a script that keeps things or with somebody who listens to its parts.
 
     Examples
     --------
@@ -50,17 +55,49 @@ def needed(network: torch.nn.Module, shape: tuple[int, ...]) -> int | None:
     """
     following = _Following()
     try:
+        twin = _twin(network)
         # The optimiser of TorchScript would otherwise take what it sees here for what comes later.
-        with torch.no_grad(), torch.jit.optimized_execution(False), following:
+        with torch.random.fork_rng(devices=()), torch.no_grad(), torch.jit.optimized_execution(False), following:
             asked = torch.zeros(shape, device="meta")
-            network(asked)
+            twin(asked)
     except Exception as error:  # whatever a network does not bear
+        if following.left is not None:
+            raise following.left from None
         log.info("%s cannot be followed: %s", type(network).__name__, str(error).split("\n")[0][:200])
         return None
     beside = max(0, following.most - 4 * math.prod(shape))
     scripts = any(isinstance(one, torch.jit.ScriptModule) for one in network.modules())
     gaps = (_GAPS_OF_SCRIPTS if scripts else _GAPS) * following.small
     return int(_ROUNDED * beside + gaps) + (_CODE if following.convolved else _OPERATIONS)
+
+
+def _twin(network: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy whose weights have no numbers, and which keeps for itself whatever it keeps."""
+    shared: dict[int, Any] = {}
+    for part in network.modules():
+        hooks = (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
+        # Objects that listen are copied; of functions only torch's own are known to remember nothing.
+        if any(isinstance(hook, FunctionType) and not hook.__module__.startswith("torch.") for hook in hooks):
+            raise ValueError("somebody listens to its parts")
+        if isinstance(part, torch.jit.ScriptModule):
+            if _keeps(part):
+                raise ValueError("a script changes what it holds")
+            # A copy would have all its weights once more.
+            shared[id(part)] = part
+    for one in (*network.parameters(), *network.buffers()):
+        bare = _bare(one)
+        shared[id(one)] = torch.nn.Parameter(bare, one.requires_grad) if isinstance(one, torch.nn.Parameter) else bare
+    return copy.deepcopy(network, shared)
+
+
+def _keeps(script: torch.jit.ScriptModule) -> bool:
+    """Whether a script writes into what belongs to it."""
+    graph = getattr(script, "inlined_graph", None)
+    if graph is None:
+        return False
+    changes = [node for kind in _CHANGES for node in graph.findAllNodes(kind)]
+    own = any(next(node.inputs()).node().kind() == "prim::GetAttr" for node in changes)
+    return own or bool(graph.findAllNodes("prim::SetAttr"))
 
 
 class _Following(TorchDispatchMode):
@@ -74,15 +111,29 @@ class _Following(TorchDispatchMode):
         Bytes of smaller arrays at most.
     convolved : bool
         Whether oneDNN had anything to do.
+    left : BaseException or None
+        What ended it from outside, such as Ctrl-C: a script makes an error of its own of that.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.most, self.small, self.convolved = 0, 0, False
+        self.left: BaseException | None = None
         self._living: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
-        args, kwargs = _without_numbers(args, kwargs or {})
+        try:
+            return self._done(function, args, kwargs or {})
+        except Exception:
+            raise
+        except BaseException as left:
+            self.left = left
+            raise
+
+    def _done(self, function: Any, args: tuple, kwargs: dict) -> Any:
+        args, kwargs = _without_numbers(args, kwargs)
+        if function._schema.is_mutable:
+            self._require_own(function, args, kwargs)
         out = function(*args, **kwargs)
         made = [one for one in tree_leaves(out) if isinstance(one, torch.Tensor)]
         for one in made:
@@ -95,6 +146,19 @@ class _Following(TorchDispatchMode):
         self.most = max(self.most, sum(here))
         self.small = max(self.small, sum(size for size in here if size < _SMALL))
         return out
+
+    def _require_own(self, function: Any, args: tuple, kwargs: dict) -> None:
+        """Refuse to write into numbers that were there before."""
+        for place, argument in enumerate(function._schema.arguments):
+            written = argument.alias_info is not None and argument.alias_info.is_write
+            given = args[place] if place < len(args) else kwargs.get(argument.name)
+            for one in tree_leaves(given) if written else ():
+                if (
+                    isinstance(one, torch.Tensor)
+                    and not one.is_meta
+                    and one.untyped_storage()._cdata not in self._living
+                ):
+                    raise ValueError("it changes numbers that it holds")
 
     def _convolving(self, out, x, weight, _bias, stride, dilation, *, transposed: bool, groups: int) -> list[int]:
         """Return the sizes of what a convolution makes beside its output."""

@@ -155,8 +155,9 @@ def _remembered() -> dict[str, dict[str, int]]:
     try:
         found = json.loads(_file().read_text(encoding="utf-8"))
         networks = found["networks"] if found["version"] == _VERSION else {}
-        return {str(name): {str(k): int(v) for k, v in one.items()} for name, one in networks.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        known = {str(name): {str(k): int(v) for k, v in one.items()} for name, one in networks.items()}
+        return {name: {k: v for k, v in one.items() if v > 0} for name, one in known.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError):
         # It is only what can be learnt again.
         return {}
 
@@ -171,5 +172,5 @@ def _remember(name: str | None, key: str, size: int | None) -> None:
         _file().parent.mkdir(parents=True, exist_ok=True)
         with replacing(_file()) as file:
             file.write(json.dumps({"version": _VERSION, "networks": networks}, indent=1).encode())
-    except (OSError, LightboxError) as error:
+    except (OSError, RuntimeError, LightboxError) as error:  # nobody's home is known, for one
         log.info("what networks need is not remembered: %s", error)
