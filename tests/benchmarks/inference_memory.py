@@ -55,7 +55,7 @@ def prepare(case: dict) -> tuple[Volume, Model]:
     if case.get("folder"):
         return image(case), load(case["folder"], trust=True)
     classes, dims = case["classes"], len(case["window"])
-    args = {"dims": dims, "channels": case.get("channels"), "out_channels": classes}
+    args = {"dims": dims, "channels": case.get("channels"), "out_channels": classes, **case.get("args", {})}
     card = {
         "name": "measured",
         "loader": "safetensors",

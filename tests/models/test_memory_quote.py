@@ -70,7 +70,8 @@ def test_larger_quotes_too(case):
 def test_the_share_of_a_network_in_the_quote_is_what_was_measured(monkeypatch, side, taken):
     """Of U-Nets of 16 features at first: peaks of `inference_memory.py` less what is counted beside the network."""
     monkeypatch.delitem(sys.modules, "numba", raising=False)
-    card = SimpleNamespace(architecture={"args": {"channels": [16, 32]}})
+    monkeypatch.setattr(cost._ready, "available", lambda: True)
+    card = SimpleNamespace(architecture={"name": "unet", "args": {"channels": [16, 32], "out_channels": 4}})
     plan = SimpleNamespace(window=(side, side, side), batch=1, network_bytes=0)
     assert cost.network_bytes(card, plan) == pytest.approx(taken, rel=0.15)
 

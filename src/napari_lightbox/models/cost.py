@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..memory import free_memory
 from ..ops import _ready
 from ..volume import Volume
-from . import bands, chunks
+from . import _unet_memory, bands, chunks
 from .card import Card
 from .plan import STRIP_BYTES, Plan, Quote, human_bytes
 
@@ -35,8 +35,9 @@ _GIVEN_BACK = 32 << 20
 CHUNKING = 12 << 20
 # What the first convolutions bring with them, whatever their size: kernels, gaps in the heap, and the compiler where
 # nobody has loaded it.
-_KERNELS, _COMPILER = 32 << 20, 56 << 20
-# Arrays of the size of the first level's features that a U-Net has in use at once; convolutions pad features to 16.
+_KERNELS, _COMPILER = 34 << 20, 56 << 20
+# Arrays of the size of the first level's features that a U-Net has in use at once where PyTorch computes it;
+# convolutions pad features to 16.
 _LEVELS = 6.4
 _LEAST_FEATURES = 16
 # Architectures that run through compiled layers where there is a compiler.
@@ -292,21 +293,31 @@ def network_bytes(card: Card, plan: Plan) -> float:
     layers, features = compiled(card), _features(card)
     if plan.network_bytes and not layers:
         return plan.network_bytes
+    if layers:
+        # They take the windows that are asked about together one after the other.
+        name, args = card.architecture["name"], card.architecture["args"]
+        return _loading() + _unet_memory.needed(name, args, _levels(card), plan.window)
     if not features:
         return 0.0
-    # Compiled layers take the windows that are asked about together one after the other.
-    windows = 1 if layers else plan.batch
-    level = 4 * math.prod(plan.window) * windows * max(_LEAST_FEATURES, features)
+    level = 4 * math.prod(plan.window) * plan.batch * max(_LEAST_FEATURES, features)
     return _loading() + _LEVELS * level
 
 
 def _features(card: Card) -> int:
     """Return the features of a network's finest level, as its architecture says; 0 where it does not."""
+    levels = _levels(card)
+    return levels[0] if levels else 0
+
+
+def _levels(card: Card) -> list[int]:
+    """Return the features of a network's levels, finest first, as far as its architecture says them."""
     args: Any = card.architecture.get("args", {})
     # What they are called in one architecture or the other.
     names = ("channels", "features_per_stage", "features", "init_filters")
     found = next((args[name] for name in names if args.get(name)), 0)
-    return found if isinstance(found, int) else found[0]
+    if isinstance(found, int):
+        return [found] * args.get("n_stages", 1) if found else []
+    return list(found)
 
 
 def _loading() -> int:
