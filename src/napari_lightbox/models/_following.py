@@ -24,7 +24,7 @@ _LITTLE = 20480
 # Arrays of more bytes go back to the system when they are freed; smaller ones leave gaps in the heap.
 _SMALL = 32 << 20
 # What the gaps come to, as a share of the smaller arrays that live at once; more where TorchScript runs the network.
-_GAPS, _GAPS_OF_SCRIPTS = 0.55, 1.85
+_GAPS, _GAPS_OF_SCRIPTS = 0.55, 1.5
 _ROUNDED = 1.03
 # Operations by which a script changes a list or a dictionary.
 _CHANGES = ("aten::_set_item", "aten::append", "aten::extend", "aten::insert", "aten::update", "aten::setdefault")

@@ -33,7 +33,7 @@ _LEARN = (
     "import json, sys; source, shape, *sys.path = sys.argv[1:]; import {0} as it; it.learn(source, json.loads(shape))"
 )
 # What is found changes with the rules by which it is found.
-_VERSION = 1
+_VERSION = 2
 _found: "weakref.WeakKeyDictionary[Any, dict[str, int | None]]" = weakref.WeakKeyDictionary()
 
 
