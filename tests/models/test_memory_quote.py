@@ -222,12 +222,27 @@ def test_what_was_freed_is_given_back_where_memory_is_short(monkeypatch):
     assert len(given) > 4
 
 
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@linux
+def test_a_tight_heap_has_no_gaps():
+    from napari_lightbox.models import heap
+
+    with heap.tight(), heap.tight():
+        # Small blocks between them, so that the heap's end does not move by itself.
+        arrays = [(np.ones(1 << 20), np.ones(1 << 12)) for _ in range(8)]
+        kept, before = [small for _, small in arrays], resident()
+        del arrays
+        assert before - resident() > 60e6
+    assert all(one.all() for one in kept)
+    assert heap._tight == [0]
+
+
 @linux
 def test_freed_memory_goes_back_to_the_system():
     from napari_lightbox.models import heap
-
-    def resident():
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     # Between small blocks that stay, so that the heap's end does not move by itself.
     blocks = [np.ones(1 << 13) for _ in range(400)]

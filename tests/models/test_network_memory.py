@@ -36,10 +36,7 @@ def own_choices(tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", network_folders.SIZES)
 @pytest.mark.parametrize("kind", network_folders.KINDS)
 def test_the_quote_of_any_network_is_within_a_quarter_of_what_is_taken(tmp_path, kind, size):
-    """Of small ones within 60 MB; of what equal runs take, as that differs by how the heap is laid out.
-
-    Scripts of many small arrays differ most: a DenseNet on 96^3 voxels took 118 to 395 MB in ten equal runs.
-    """
+    """Of small ones within 60 MB; of what equal runs take, as that differs by how the heap is laid out."""
     folder = network_folders.write(tmp_path / kind, kind, size)
     meta = {"modality": "MR" if kind in network_folders.MONAI else "CT"}
     case = {"folder": str(folder), "shape": network_folders.shape_of(kind, size), "meta": meta}
@@ -54,8 +51,6 @@ def test_the_quote_of_any_network_is_within_a_quarter_of_what_is_taken(tmp_path,
         near = min(0.8 * least, least - 60e6) < found["quoted"] < max(1.25 * most, most + 60e6)
     told = ", ".join(f"{one / 1e6:.0f}" for one in taken)
     print(f"{kind} {size}: quoted {found['quoted'] / 1e6:.0f} MB, taken {told} MB")
-    if kind == "class" and not near:
-        pytest.xfail("what a script of some hundred small arrays leaves in the heap is not understood")
     assert near
 
 

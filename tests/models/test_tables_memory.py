@@ -5,7 +5,7 @@ import pytest
 from nets import Net, make, make_card
 
 from napari_lightbox.errors import InputError
-from napari_lightbox.models import chunks, cost, predict, quote, tables, windows
+from napari_lightbox.models import chunks, cost, heap, predict, quote, tables, windows
 from napari_lightbox.models.loaders import Model
 from napari_lightbox.models.plan import Options, make_plan
 
@@ -55,6 +55,20 @@ def test_running_out_once_changes_nothing_and_is_noted(kind):
         assert np.array_equal(found.output().data, plain.output().data)
     else:
         assert found.rows == plain.rows
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_heap_is_tight_where_a_whole_image_is_asked_about(kind):
+    output, function, window = KINDS[kind]
+    seen = []
+
+    def run(x):
+        seen.append(heap._tight[0])
+        return function(x)
+
+    predict(make((9, 8, 11)), Model(make_card(input__dims=2, window__size=window, output=output), Net(run)))
+    assert set(seen) == {1 if kind in ("class", "value") else 0}
+    assert heap._tight == [0]
 
 
 def test_one_that_needs_too_much_by_itself_goes_to_the_cpu_or_is_refused():

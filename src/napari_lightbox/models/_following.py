@@ -32,7 +32,7 @@ _CHANGES = ("aten::_set_item", "aten::append", "aten::extend", "aten::insert", "
 _CODE, _OPERATIONS = 46 << 20, 8 << 20
 
 
-def needed(network: torch.nn.Module, shape: tuple[int, ...]) -> int | None:
+def needed(network: torch.nn.Module, shape: tuple[int, ...], *, tight: bool = False) -> int | None:
     """Return about how many bytes a network takes on the processor beside its weights and its input.
 
     Parameters
@@ -41,6 +41,8 @@ def needed(network: torch.nn.Module, shape: tuple[int, ...]) -> int | None:
         On the CPU. It is left as it is: a copy without weights is asked; a script, which has no such copy, itself.
     shape : tuple of int
         Of a batch of windows, (n, channels, then 2 or 3 axes).
+    tight : bool
+        Whether it is asked while the heap is `heap.tight`.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def needed(network: torch.nn.Module, shape: tuple[int, ...]) -> int | None:
         return None
     beside = max(0, following.most - 4 * math.prod(shape))
     scripts = any(isinstance(one, torch.jit.ScriptModule) for one in network.modules())
-    gaps = (_GAPS_OF_SCRIPTS if scripts else _GAPS) * following.small
+    gaps = 0 if tight else (_GAPS_OF_SCRIPTS if scripts else _GAPS) * following.small
     return int(_ROUNDED * beside + gaps) + (_CODE if following.convolved else _OPERATIONS)
 
 

@@ -111,24 +111,26 @@ def _shape(card: Card, plan: Plan) -> tuple[int, ...]:
 
 
 def _of(card: Card, module: Any, shape: tuple[int, ...]) -> int | None:
-    key = " ".join(map(str, shape))
+    # As `tables` runs them.
+    tight = card.output.kind in ("class", "value")
+    key = " ".join(map(str, shape)) + " tight" * tight
     known, name = {} if module is None else _found.setdefault(module, {}), _name(card)
     if key not in known:
         known[key] = _remembered().get(name, {}).get(key)
         if known[key] is None and module is not None:
-            known[key] = _followed(module, shape)
+            known[key] = _followed(module, shape, tight)
             _remember(name, key, known[key])
     return known[key]
 
 
-def _followed(module: Any, shape: tuple[int, ...]) -> int | None:
+def _followed(module: Any, shape: tuple[int, ...], tight: bool) -> int | None:
     own = getattr(module, "needed", None)
     if callable(own):
         # A network that another program runs says it itself.
         return own(shape)
     from ._following import needed
 
-    return needed(module, shape)
+    return needed(module, shape, tight=tight)
 
 
 # On disk ----------------------------------------------------------------------------------------------------------

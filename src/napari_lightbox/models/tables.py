@@ -5,12 +5,13 @@ These are answers and boxes, images on a finer grid, and several outputs at once
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..volume import Volume
-from . import chunks, cost, footprint, several, windows
+from . import chunks, cost, footprint, heap, several, windows
 from .bundle_foreign import quote_whole
 from .card import Card
 from .channels import together
@@ -167,7 +168,9 @@ def run(
     channels, more = together(channels)
     if given.get("precision") == "fast":
         more = [*more, f"models of kind {card.output.kind!r} compute with all digits: precision 'fast' changes nothing"]
-    found = _predict(channels, for_output(models[0], given["output"]), given, on_disk=need.disk_bytes > 0)
+    # A whole image is asked about once: what its network leaves in the heap would be several times what it needs.
+    with heap.tight() if card.output.kind in ("class", "value") else nullcontext():
+        found = _predict(channels, for_output(models[0], given["output"]), given, on_disk=need.disk_bytes > 0)
     return replace(found, notes=(*notes, *more, *found.notes))
 
 
