@@ -1,9 +1,8 @@
 """Cubic splines brick by brick: the same as from the coefficients of the whole input, in a fixed amount of memory."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
+from traced import peak
 
 from napari_lightbox.geometry import Frames, Grid
 from napari_lightbox.ops import _bricks, _resample, spatial
@@ -194,16 +193,6 @@ def test_how_an_input_is_divided(monkeypatch):
     assert list(brick.box) == whole
 
 
-def peak(*arguments):
-    """Return by how many bytes memory grows at most, beside the result."""
-    tracemalloc.start()
-    try:
-        result = _resample.pull(*arguments)
-        return tracemalloc.get_traced_memory()[1] - result.nbytes
-    finally:
-        tracemalloc.stop()
-
-
 @pytest.mark.parametrize(
     ("name", "dtype"), [("rotation", "h"), ("flipped and permuted, along", "h"), ("rotation", "?")]
 )
@@ -217,7 +206,7 @@ def test_memory_does_not_grow_with_the_volume(rng, monkeypatch, name, dtype):
         shape = (depth, 120, 120)
         data = voxels(rng, shape, dtype)
         matrix = placed(LINEARS[name], shape, shape)
-        peaks.append(peak(data, matrix, shape, "cubic", 0))
+        peaks.append(peak(lambda d=data, m=matrix, n=shape: _resample.pull(d, m, n, "cubic", 0)))
     # Whole, the coefficients of the larger take 15 MB.
     # Floats that are rounded later take 8 MB a slab.
     assert max(peaks) < (6 << 20) + (9 << 20 if dtype == "?" else 0)

@@ -1,11 +1,11 @@
 """Warps brick by brick: the same as from a copy of the whole input, for any mapping, in a fixed amount of memory."""
 
-import tracemalloc
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy import ndimage
+from traced import peak
 
 from napari_lightbox.errors import InputError
 from napari_lightbox.ops import _bricks, _interpolation, _tiles, _warp, warps
@@ -243,16 +243,6 @@ def test_cancel_is_heard_within_a_brick(rng, monkeypatch):
 
     with listening(listener), pytest.raises(Cancelled):
         warps.projective(volume, matrix=matrix, order="cubic")
-
-
-def peak(call):
-    """Return by how many bytes memory grows at most, beside the result."""
-    tracemalloc.start()
-    try:
-        result = call()
-        return tracemalloc.get_traced_memory()[1] - result.nbytes
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("mapping", ["smooth", "wild"])

@@ -254,8 +254,6 @@ def quote_whole(
 
 def require_memory(channels: Sequence[Volume], model: Any, given: Mapping[str, Any]) -> None:
     """Refuse such a prediction where memory does not suffice."""
-    from .cost import told
+    from .cost import require
 
-    problem = told(quote_whole(channels, model, model.card, given, ()), given["memory"], "image").problem
-    if problem:
-        raise InputError(problem)
+    require(quote_whole(channels, model, model.card, given, ()), given["memory"], "image")

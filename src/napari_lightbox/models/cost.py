@@ -111,6 +111,13 @@ def told(quote: Quote, memory: float | None, kind: str, remedy: Callable[[float]
     return replace(quote, notes=(problem, *quote.notes), problem=problem)
 
 
+def require(quote: Quote, memory: float | None, kind: str) -> None:
+    """Refuse what does not fit into memory."""
+    problem = told(quote, memory, kind).problem
+    if problem:
+        raise InputError(problem)
+
+
 @dataclass(frozen=True)
 class Bill:
     """How a prediction is kept within its budget, and what it then needs.

@@ -164,7 +164,7 @@ def run(
     notes = review()
     need = _quote(channels, card, given, (), models[0])
     if given["check"]:
-        _require_memory(need, given["memory"])
+        cost.require(need, given["memory"], "image")
     channels, more = together(channels)
     if given.get("precision") == "fast":
         more = [*more, f"models of kind {card.output.kind!r} compute with all digits: precision 'fast' changes nothing"]
@@ -197,12 +197,6 @@ def _choices(card: Card, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if kind in ("class", "value"):
             chosen.update(window=None, overlap=None)
     return chosen
-
-
-def _require_memory(need: Quote, memory: float | None) -> None:
-    problem = cost.told(need, memory, "image").problem
-    if problem:
-        raise InputError(problem)
 
 
 def require_alone(models: Sequence[Any], card: Card) -> None:
